@@ -1,0 +1,76 @@
+"""The one decorator of every numeric kernel, and where its compiled code is kept.
+
+numba keys a cached function by the time stamp of its own file alone, so a change in a kernel that it calls in another
+file would go unnoticed. Each module's cache therefore lives in a folder named after the sources of the module and of
+all project modules that it imports: an upgrade can never run yesterday's code, and a read-only installation works.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numba
+import platformdirs
+
+__all__ = ["cache_root", "kernel"]
+
+_PACKAGES = ("solver", "caster", "stations", "bench", "tests")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def cache_root() -> Path:
+    """The folder of all compiled kernels: `NUMBA_CACHE_DIR`, or `kernels` in the user's cache directory."""
+    return Path(os.environ.get("NUMBA_CACHE_DIR") or Path(platformdirs.user_cache_dir("bigdipper")) / "kernels")
+
+
+def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Compile a function of numbers and arrays on first use, without the interpreter lock, and cache the result.
+
+    Division by zero gives inf or NaN as in numpy; floating point is strict (no fastmath), since NaN is data here.
+    """
+    numba.config.CACHE_DIR = str(cache_root() / _source_digest(function.__module__))  # type: ignore[attr-defined]
+    compiled: Callable[_P, _R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+@cache
+def _source_digest(module: str) -> str:
+    """Name the sources of a module and of every project module that it imports, in turn."""
+    path = getattr(sys.modules.get(module), "__file__", None) or _origin(module)
+    if path is None:  # typed in at a prompt
+        return "unsaved"
+    source = Path(path).read_bytes()
+    digest = hashlib.blake2b(source, digest_size=10)
+    for name in sorted(set(_project_imports(source))):
+        digest.update(_source_digest(name).encode())
+    return digest.hexdigest()
+
+
+def _project_imports(source: bytes) -> Iterator[str]:
+    """Names of the project modules that a source imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] in _PACKAGES and _origin(name):
+                yield name
+
+
+def _origin(module: str) -> str | None:
+    """The file that a module would be loaded from."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ModuleNotFoundError, ValueError):  # an attribute of a plain module, or a module without a file
+        return None
+    return spec.origin if spec else None

@@ -1,0 +1,1 @@
+"""The numeric work: only `@kernel` functions over floats and arrays, called by the modules one level up."""

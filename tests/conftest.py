@@ -1,0 +1,15 @@
+"""Where the tests find recordings that are not part of the project."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real recordings beside the checkout."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no recordings at {SHARED_DATA}")
+    return SHARED_DATA
