@@ -1,0 +1,34 @@
+"""The `dipper` command: its sub-commands by noun, and how errors become exit codes.
+
+Exit 0: done; 1: the work failed, with one line on stderr that names what and where; 2: wrong usage. Each sub-command
+lives in a module of `stations.commands` that imports what is slow to load (numba, SQLAlchemy) inside its function, so
+that `dipper --help` answers at once.
+"""
+
+import sys
+
+import typer
+
+from caster.errors import DipperError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="dipper",
+    help="Big Dipper: an open GNSS high-precision positioning service.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except DipperError as error:
+        typer.echo(f"dipper: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        sys.stderr.close()
+        sys.exit(1)

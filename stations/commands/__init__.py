@@ -1,0 +1,1 @@
+"""The sub-commands of `dipper`, a module each; `stations.cli` mounts them."""
