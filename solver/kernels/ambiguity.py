@@ -31,6 +31,9 @@ Floats = NDArray[np.float64]
 EXCHANGE_GAIN = 1e-6
 """Relative gain in d[j + 1] below which an exchange is not worth it: keeps rounding errors from cycling for ever."""
 
+SIZE_LIMIT = 1.0
+"""Off-diagonal factor beyond which a Gauss transformation is made though no exchange needs it: bounds the integers."""
+
 
 @kernel
 def factor(n: int, q: Floats, u: Floats, d: Floats, zt: Floats) -> bool:
@@ -137,6 +140,9 @@ def decorrelate(n: int, q: Floats, u: Floats, d: Floats, zt: Floats) -> bool:
         variance = d[j] + remainder * remainder * d[j + 1]
         if variance < d[j + 1] * (1.0 - EXCHANGE_GAIN):
             subtract_row(n, j + 1, j, multiple, u, zt)
+            for i in range(j + 2, n):
+                if abs(u[j, i]) > SIZE_LIMIT:
+                    subtract_row(n, i, j, float(round(u[j, i])), u, zt)
             exchange(n, j, variance, u, d, zt)
             j = min(j + 1, n - 2)
         else:
@@ -261,8 +267,11 @@ def critical_ratio(count: int, ils_failure_rate: float) -> float:
         return 1.0
     if not ils_failure_rate < rates[-1]:
         return math.inf
-    row = min(max(np.searchsorted(counts, float(count), side="right") - 1, 0), len(counts) - 2)
-    column = np.searchsorted(rates, ils_failure_rate, side="right") - 1
+    row, column = 0, 0
+    while row < len(counts) - 2 and counts[row + 1] <= count:
+        row += 1
+    while rates[column + 1] <= ils_failure_rate:
+        column += 1
     along = (ils_failure_rate - rates[column]) / (rates[column + 1] - rates[column])
     down = min(max((count - counts[row]) / (counts[row + 1] - counts[row]), 0.0), 1.0)
     upper = FFRT_RATIOS[row, column] * (1.0 - along) + FFRT_RATIOS[row, column + 1] * along
