@@ -184,7 +184,7 @@ class ReplyReader:
         return [Refused(int(match["status"]) if match else 0, first)]
 
     def _read_head(self) -> list[ClientReply]:
-        if self._buffer[:1] in (b"\r", b"\n"):
+        if self._buffer.startswith((b"\r", b"\n")):
             self._buffer = self._buffer.lstrip(b"\r\n")
         line, newline, _ = bytes(self._buffer[: self._head_max]).partition(b"\n")
         if not newline:

@@ -179,8 +179,7 @@ def _read_term(tokens: list[str]) -> _Test | None:
         return None
     token = tokens.pop(0)
     if token == "!":
-        inner = _read_term(tokens)
-        return None if inner is None else lambda text: not inner(text)
+        return _negated(_read_term(tokens))
     if token == "(":
         inner = _read_or(tokens)
         return inner if tokens and tokens.pop(0) == ")" else None
@@ -190,6 +189,10 @@ def _read_term(tokens: list[str]) -> _Test | None:
     pieces = re.split(r"\*+", token.strip())
     pattern = re.compile(".*?".join(map(re.escape, pieces)), re.DOTALL)
     return (lambda text: pattern.fullmatch(text) is not None) if len(pieces) <= 8 else None
+
+
+def _negated(test: _Test | None) -> _Test | None:
+    return None if test is None else lambda text: not test(text)
 
 
 def _nearest(records: list[Record], fields: tuple[str, ...]) -> list[Record]:

@@ -1,6 +1,6 @@
 r"""The head of a client's request, read as rovers, base stations, browsers and port scanners send it.
 
-The strategy: collect bytes until the blank line that ends the head (CRLF or LF), within a limit of bytes and lines, then
+The strategy: collect bytes until the blank line that ends the head (CRLF or LF), within limits of bytes and lines, then
 parse it once. `RequestReader.receive_data` returns a `Request`, a `TlsHello`, or None for "need more"; what follows the
 head in the same bytes is in `trailing`.
 
@@ -28,7 +28,7 @@ HEAD_LINES_MAX = 64
 
 _HEAD_END = re.compile(rb"\r?\n[ \t]*\r?\n")
 _REQUEST_LINE = re.compile(
-    r"(?P<method>[A-Za-z]+)[ \t]+(?P<target>.*?)(?:[ \t]+(?P<http>(?:HTTP|RTSP)/\d+(?:\.\d+)?))?"
+    r"(?P<method>[A-Za-z]+)[ \t]+(?P<target>.*?)(?:[ \t]+(?P<http>(?:HTTP|RTSP)/\d+(?:\.\d+)?))?",
 )
 _HEADER_LINE = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:[ \t]*(?P<value>.*)")
 _ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
@@ -144,7 +144,7 @@ class RequestReader:
         return parse_head(bytes(self._head))
 
     def _drop_leading_blank_lines(self) -> None:
-        if self._head[:1] in (b"\r", b"\n"):  # RFC 9112 section 2.2: ignore them
+        if self._head.startswith((b"\r", b"\n")):  # RFC 9112 section 2.2: ignore them
             self._head = self._head.lstrip(b"\r\n")
 
     def _check_limits(self, size: int) -> None:

@@ -1,7 +1,7 @@
 r"""The sourcetable: records of streams (STR), casters (CAS) and networks (NET), built and read.
 
-A record is its fields as texts, the type first; names and order of the fields are tables (NTRIP 1.0 section 7, NTRIP 2.0
-section 4). A field that holds `;` is quoted by `"`; the last field of a record, `misc`, may hold `;` unquoted.
+A record is its fields as texts, the type first; names and order of the fields are tables (NTRIP 1.0 section 7, NTRIP
+2.0 section 4). A field that holds `;` is quoted by `"`; the last field of a record, `misc`, may hold `;` unquoted.
 Real tables have missing trailing fields, empty positions, Latin-1 names and rows of unknown type: the reader skips what
 is no record and fills what is missing with empty texts.
 """
