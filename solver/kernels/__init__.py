@@ -1,1 +1,12 @@
 """The numeric work: only `@kernel` functions over floats and arrays, called by the modules one level up."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64Array: TypeAlias = NDArray[np.float64]
+Int16Array: TypeAlias = NDArray[np.int16]
+Int32Array: TypeAlias = NDArray[np.int32]
+Records: TypeAlias = NDArray[Any]
+"""Arrays of `solver.model.KEPLER` or `GLONASS_STATE`."""
