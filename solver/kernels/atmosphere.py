@@ -25,9 +25,7 @@ __all__ = [
 
 L1_HZ = 1_575.42e6
 B1I_HZ = 1_561.098e6
-KLOBUCHAR_CLIMATE = np.array(
-    [1.118e-8, -7.451e-9, -5.961e-8, 1.192e-7, 1.167e5, -2.294e5, -1.311e5, 1.049e6]
-)
+KLOBUCHAR_CLIMATE = np.array([1.118e-8, -7.451e-9, -5.961e-8, 1.192e-7, 1.167e5, -2.294e5, -1.311e5, 1.049e6])
 """Broadcast parameters of GPS for 2004-01-01, a day of moderate activity: where nothing better is known."""
 _DAY_S = 86_400.0
 _SHELL_M, _SHELL_RADIUS_M = 350e3, 6_371e3
@@ -54,7 +52,7 @@ def klobuchar_gps(time_ns: int, lat: float, lon: float, azimuth: float, elevatio
 
 @kernel
 def klobuchar_beidou(time_ns: int, lat: float, lon: float, azimuth: float, elevation: float, p: Float64Array) -> float:
-    """Slant delay (m) at B1I by the eight parameters of BeiDou: geographic latitude, a shell at 375 km, a plain cosine."""
+    """Slant delay (m) at B1I by the eight parameters of BeiDou: geographic latitude, a shell at 375 km."""
     radius, height = 6_378e3, 375e3
     sine = radius / (radius + height) * math.cos(elevation)
     psi = 0.5 * math.pi - elevation - math.asin(sine)

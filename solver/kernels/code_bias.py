@@ -1,12 +1,12 @@
 """What a satellite adds to each of its code signals: group delays, and the elevation-dependent bias of BDS-2.
 
 A broadcast clock holds for one signal or ionosphere-free pair; every other signal leaves late by its group delay:
-pseudorange = range + receiver clock - c (satellite clock - group delay) + ... Which broadcast terms make up the delay of
-which signal is a table, `_RULES`; the kernel only sums.
+pseudorange = range + receiver clock - c (satellite clock - group delay) + ... Which broadcast terms make up the delay
+of which signal is a table, `_RULES`; the kernel only sums.
 
-Sources: IS-GPS-200N 20.3.3.3.3.2 and 30.3.3.3.1.1, IS-GPS-705J 20.3.3.3.1.2, IS-GPS-800J 3.5.3.9, Galileo OS SIS ICD 2.1
-section 5.1.5, BDS-SIS-ICD-B1I-3.0 5.2.4.10 (clock: B3I), B1C-1.0 7.6.2, B2a-1.0 7.6.2, B2b-1.0 7.5.2, GLONASS ICD 5.1
-section 4.4 (delta tau), IRNSS SIS ICD 1.1 section 6.2.1.5; Wanninger & Beer 2015, GPS Solutions 19:639, table 3.
+Sources: IS-GPS-200N 20.3.3.3.3.2 and 30.3.3.3.1.1, IS-GPS-705J 20.3.3.3.1.2, IS-GPS-800J 3.5.3.9, Galileo OS SIS ICD
+2.1 section 5.1.5, BDS-SIS-ICD-B1I-3.0 5.2.4.10 (clock: B3I), B1C-1.0 7.6.2, B2a-1.0 7.6.2, B2b-1.0 7.5.2, GLONASS ICD
+5.1 section 4.4 (delta tau), IRNSS SIS ICD 1.1 section 6.2.1.5; Wanninger & Beer 2015, GPS Solutions 19:639, table 3.
 """
 
 import math
@@ -17,13 +17,23 @@ import numpy as np
 from solver.jit import kernel
 from solver.kernels import Records
 from solver.model import NavMessage
-from solver.signals import BAND, BEIDOU, FREQUENCY_HZ, GLONASS, RINEX_CODE, SBAS, SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS
+from solver.signals import (
+    BAND,
+    BEIDOU,
+    FREQUENCY_HZ,
+    GLONASS,
+    RINEX_CODE,
+    SBAS,
+    SIGNAL_COUNT,
+    SIGNALS_PER_SYSTEM,
+    SYSTEMS,
+)
 
 __all__ = ["beidou2_code_bias", "group_delay"]
 
 _FIELDS = (
-    "tgd1", "tgd2", "tgd_b1cp", "tgd_b2ap", "tgd_b2bi", "isc_l1ca", "isc_l2c", "isc_l5i", "isc_l5q", "isc_l1cd", "isc_l1cp",
-    "isc_b2ad",
+    "tgd1", "tgd2", "tgd_b1cp", "tgd_b2ap", "tgd_b2bi", "isc_l1ca", "isc_l2c", "isc_l5i", "isc_l5q", "isc_l1cd",
+    "isc_l1cp", "isc_b2ad",
 )  # fmt: skip
 _GPS = tuple(NavMessage[name] for name in ("LNAV", "CNAV", "CNAV2"))
 _D = (NavMessage.D1, NavMessage.D2)
@@ -116,8 +126,8 @@ def _choice_delay(kepler: Records, row: int, factor: np.ndarray) -> float:
     """Sum of the terms in the order of `_FIELDS`; NaN where one of them was not sent."""
     eph = kepler[row]
     terms = (
-        eph.tgd1, eph.tgd2, eph.tgd_b1cp, eph.tgd_b2ap, eph.tgd_b2bi, eph.isc_l1ca, eph.isc_l2c, eph.isc_l5i, eph.isc_l5q,
-        eph.isc_l1cd, eph.isc_l1cp, eph.isc_b2ad,
+        eph.tgd1, eph.tgd2, eph.tgd_b1cp, eph.tgd_b2ap, eph.tgd_b2bi, eph.isc_l1ca, eph.isc_l2c, eph.isc_l5i,
+        eph.isc_l5q, eph.isc_l1cd, eph.isc_l1cp, eph.isc_b2ad,
     )  # fmt: skip
     total = 0.0
     for k in range(len(terms)):
@@ -140,7 +150,7 @@ _BEIDOU2_BIAS_M = np.array(
         ],
     ]
 )
-"""Wanninger & Beer 2015: metres to add to a pseudorange, by orbit (IGSO, MEO), signal (B1I, B2I, B3I), elevation / 10."""
+"""Wanninger & Beer 2015: metres to add, by orbit (IGSO, MEO), signal (B1I, B2I, B3I), elevation / 10."""
 _BEIDOU2_COLUMN = np.array([-1, -1, 0, -1, -1, -1, 2, 1, -1, -1])
 _BEIDOU2_PRN_MAX = 16
 _BEIDOU2_END_NS = 1_419_984_000_000_000_000
@@ -162,4 +172,4 @@ def beidou2_code_bias(sat: int, sqrt_a: float, i0: float, signal: int, time_ns: 
     table = _BEIDOU2_BIAS_M[0 if sqrt_a > 6000.0 else 1, column]
     place = min(max(elevation * 18.0 / math.pi, 0.0), 9.0)
     k = min(int(place), 8)
-    return table[k] + (place - k) * (table[k + 1] - table[k])
+    return float(table[k] + (place - k) * (table[k + 1] - table[k]))

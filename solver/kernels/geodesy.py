@@ -60,7 +60,7 @@ def to_enu(axes: Float64Array, dx: float, dy: float, dz: float) -> tuple[float, 
 
 @kernel
 def azimuth_elevation(axes: Float64Array, dx: float, dy: float, dz: float) -> tuple[float, float]:
-    """Azimuth from north by east (0..2 pi) and elevation (rad) of the direction (dx, dy, dz), of any length, in ECEF."""
+    """Azimuth from north by east (0..2 pi) and elevation (rad) of an ECEF direction of any length."""
     east, north, up = to_enu(axes, dx, dy, dz)
     azimuth = math.atan2(east, north)
     if azimuth < 0.0:

@@ -72,7 +72,13 @@ def cholesky_inverse(factor: Float64Array, inverse: Float64Array, n: int) -> Non
 
 @kernel
 def normal_equations(
-    design: Float64Array, residual: Float64Array, weight: Float64Array, m: int, n: int, normal: Float64Array, b: Float64Array
+    design: Float64Array,
+    residual: Float64Array,
+    weight: Float64Array,
+    m: int,
+    n: int,
+    normal: Float64Array,
+    b: Float64Array,
 ) -> None:
     """Write A' W A and A' W r of the first m rows and n columns; rows of weight 0 cost nothing."""
     normal[:n, :n] = 0.0

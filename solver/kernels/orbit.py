@@ -45,14 +45,13 @@ NO_EPHEMERIS = -1
 UNHEALTHY = -2
 """`select_ephemerides`: the satellite says itself that it is not to be used."""
 
-AGE_LIMIT_S = np.array([7200.0, 1830.0, 14400.0, 360.0, 7200.0, 21600.0, 7200.0])
+AGE_LIMIT_S = np.array([7200.0, 1830.0, 10800.0, 360.0, 7200.0, 21600.0, 7200.0])
 """Longest |t - toe| by system. GPS, QZSS: half the curve fit of 4 h; GLONASS: half of its hour, and the leap seconds;
-Galileo: 4 h (OS SDD, table 'age of ephemeris'); BeiDou: 6 h, since stations relay it rarely and it decays slowly."""
+Galileo: 3 h (of the OS SDD's 4 h: at its end orbits are 100 m off); BeiDou: 6 h, since stations relay it
+rarely and it decays slowly."""
 _MESSAGE_RANK = np.array([0, 1, 2, 0, 1, 0, 0, 1, 2, 3])
 """By `NavMessage`: LNAV before CNAV, I/NAV before F/NAV, D1/D2 before the B-CNAV family: what most signals refer to."""
-_UNHEALTHY_MASK = np.array(
-    [0x3F, 0x4, 0x1, 0b111000111, 0b000111000, 0x1, 0x1, 0x3, 0x3, 0x3]
-)
+_UNHEALTHY_MASK = np.array([0x3F, 0x4, 0x1, 0b111000111, 0b000111000, 0x1, 0x1, 0x3, 0x3, 0x3])
 """By `NavMessage`: the bits of the health word that speak of the message's own signals. Galileo's word is RINEX's:
 I/NAV answers for E1 and E5b, F/NAV for E5a. CNAV flags L2 and L5 while they are pre-operational: L1 alone counts."""
 _QZSS_HEALTH_MASK = 0x3E
@@ -184,7 +183,7 @@ def glonass_state(eph: Records, row: int, time_ns: int, offset_s: float, out: Fl
             out[axis] += dt * (out[3 + axis] + 0.5 * dt * acceleration[axis])
             out[3 + axis] += dt * acceleration[axis]
         return
-    steps = int(math.ceil(abs(dt) / _RK4_STEP_S))
+    steps = math.ceil(abs(dt) / _RK4_STEP_S)
     for _ in range(steps):
         _runge_kutta_step(out, acceleration, dt / steps)
 
@@ -225,9 +224,7 @@ def _glonass_motion(state: Float64Array, luni_solar: Float64Array, rate: Float64
 
 
 @kernel
-def select_ephemerides(
-    kepler: Records, glonass: Records, time_ns: int, sat: Int16Array, index: Int32Array
-) -> None:
+def select_ephemerides(kepler: Records, glonass: Records, time_ns: int, sat: Int16Array, index: Int32Array) -> None:
     """Choose for each satellite the ephemeris that fits an instant best.
 
     Args:
@@ -262,7 +259,7 @@ def _lower_bound(eph: Records, sat: int, toe_ns: int) -> int:
 def _nearest_kepler(eph: Records, time_ns: int, sat: int) -> int:
     """Row of the preferred message nearest in time; among equals the one that came last."""
     system = sat // 64
-    limit_ns = np.int64(AGE_LIMIT_S[system] * 1e9)
+    limit_ns = int(AGE_LIMIT_S[system] * 1e9)
     best, best_rank, best_age = NO_EPHEMERIS, 99, limit_ns
     row = _lower_bound(eph, sat, time_ns - limit_ns)
     while row < len(eph) and eph[row].sat == sat and eph[row].toe_ns <= time_ns + limit_ns:
@@ -281,7 +278,7 @@ def _nearest_kepler(eph: Records, time_ns: int, sat: int) -> int:
 @kernel
 def _nearest_vector(eph: Records, time_ns: int, sat: int) -> int:
     """Row of the state vector nearest in time; among equals the one that came last."""
-    limit_ns = np.int64(AGE_LIMIT_S[sat // 64] * 1e9)
+    limit_ns = int(AGE_LIMIT_S[sat // 64] * 1e9)
     best, best_age = NO_EPHEMERIS, limit_ns
     row = _lower_bound(eph, sat, time_ns - limit_ns)
     while row < len(eph) and eph[row].sat == sat and eph[row].toe_ns <= time_ns + limit_ns:
@@ -359,7 +356,8 @@ def ephemeris_variance(kepler: Records, glonass: Records, time_ns: int, sat: int
     """Variance (m^2) of a range due to the broadcast orbit and clock: half the promised accuracy, a floor, and age.
 
     A URA bounds what a system promises and lies at about twice the error seen (Montenbruck et al. 2018, SISRE). The
-    floor is the constellation's own error; an orbit past half of its validity decays by about 1 mm/s.
+    floor is the constellation's own error; past half of its validity an orbit decays with the square of time, to about
+    10 m at the limit.
     """
     system = sat // 64
     if system == GLONASS or system == SBAS:
@@ -371,5 +369,5 @@ def ephemeris_variance(kepler: Records, glonass: Records, time_ns: int, sat: int
         if system == BEIDOU:
             floor = 2.0 if is_beidou_geo(kepler[row].sqrt_a, kepler[row].i0) else 0.8
     promised = 0.5 * accuracy if accuracy > 0.0 else 0.0
-    late = 1e-3 * max(0.0, age - 0.5 * AGE_LIMIT_S[system])
-    return promised * promised + floor * floor + late * late
+    late = 10.0 * max(0.0, 2.0 * age / AGE_LIMIT_S[system] - 1.0) ** 2
+    return float(promised * promised + floor * floor + late * late)
