@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A first example may compile a kernel: the time-out of the whole test is the limit.
+settings.register_profile("kernels", deadline=None)
+settings.load_profile("kernels")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

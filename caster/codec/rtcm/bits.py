@@ -32,7 +32,7 @@ def read_unsigned(data: Any, position: int, count: int) -> int:
     word = np.int64(data[first])
     for offset in range(1, 5):
         word = (word << 8) | np.int64(data[first + offset])
-    return (word >> (40 - count - (position & 7))) & ((np.int64(1) << count) - 1)
+    return int((word >> (40 - count - (position & 7))) & ((np.int64(1) << count) - 1))
 
 
 @kernel

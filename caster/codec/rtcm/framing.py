@@ -81,7 +81,7 @@ def _crc_of(data: Any, start: int, stop: int) -> int:
     while place < stop:
         crc = ((crc << 8) & 0xFFFFFF) ^ np.int64(_CRC[0, (crc >> 16) ^ np.int64(data[place])])
         place += 1
-    return crc
+    return int(crc)
 
 
 @kernel
@@ -96,7 +96,7 @@ def _scan(data: Any, size: int, place: int, final: bool, spans: Any, counts: Any
         if data[place] == 0xD3 and (place + 1 >= size or data[place + 1] < 4):
             stop = size + 1
             if place + 2 < size:
-                stop = place + 6 + (np.int64(data[place + 1]) << 8) + np.int64(data[place + 2])
+                stop = place + 6 + int(data[place + 1]) * 256 + int(data[place + 2])
             if stop > size:
                 if not final:
                     return place

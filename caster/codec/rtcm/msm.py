@@ -53,7 +53,7 @@ class Msm:
     values: NDArray[np.float64]
 
     def __len__(self) -> int:
-        return self.raw.shape[1]
+        return int(self.raw.shape[1])
 
     @property
     def system(self) -> int:
@@ -88,42 +88,43 @@ class Msm:
     @property
     def sat(self) -> NDArray[np.int32]:
         """(n,) satellite of each cell."""
-        return self.raw[rows.CELL_SATELLITE]
+        return self.raw[rows.CELL_SATELLITE, :]
 
     @property
     def signal(self) -> NDArray[np.int32]:
         """(n,) signal of each cell."""
-        return self.raw[rows.CELL_SIGNAL]
+        return self.raw[rows.CELL_SIGNAL, :]
 
     @property
     def pseudorange_m(self) -> NDArray[np.float64]:
         """(n,) pseudorange; modulo one light millisecond in MSM1 and MSM3."""
-        return self.values[rows.PSEUDORANGE_M]
+        return self.values[rows.PSEUDORANGE_M, :]
 
     @property
     def phase_range_m(self) -> NDArray[np.float64]:
         """(n,) carrier phase as a range, growing with it; modulo one light millisecond in MSM2 and MSM3."""
-        return self.values[rows.PHASE_RANGE_M]
+        return self.values[rows.PHASE_RANGE_M, :]
 
     @property
     def rate_mps(self) -> NDArray[np.float64]:
         """(n,) phase range rate."""
-        return self.values[rows.RATE_MPS]
+        return self.values[rows.RATE_MPS, :]
 
     @property
     def cn0_dbhz(self) -> NDArray[np.float64]:
         """(n,) carrier to noise density ratio."""
-        return self.values[rows.CN0_DBHZ]
+        return self.values[rows.CN0_DBHZ, :]
 
     @property
     def lock_ms(self) -> NDArray[np.float64]:
         """(n,) shortest time for which the carrier has been locked."""
-        return self.values[rows.LOCK_MS]
+        return self.values[rows.LOCK_MS, :]
 
     @property
     def half_cycle(self) -> NDArray[np.bool_]:
         """(n,) the carrier phase may be off by half a cycle."""
-        return self.raw[rows.HALF_CYCLE] > 0
+        half_cycle: NDArray[np.bool_] = self.raw[rows.HALF_CYCLE, :] > 0
+        return half_cycle
 
     def phase_cycles(self, frequency_hz: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n,) carrier phase in cycles for the carriers' frequencies (n,); NaN where a frequency is not known."""
@@ -160,14 +161,16 @@ class MsmBatch:
     faulty: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return self.header.shape[1]
+        return int(self.header.shape[1])
 
     def message(self, index: int) -> Msm:
         """One message, without copying."""
         head = self.header[:, index]
         first, cell = int(head[rows.FIRST_SATELLITE]), int(head[rows.FIRST_CELL])
         last, cell_stop = first + int(head[rows.SATELLITE_COUNT]), cell + int(head[rows.CELL_COUNT])
-        return _message(head, self.satellites[:, first:last], self.raw[:, cell:cell_stop], self.values[:, cell:cell_stop])
+        return _message(
+            head, self.satellites[:, first:last], self.raw[:, cell:cell_stop], self.values[:, cell:cell_stop]
+        )
 
 
 def _message(

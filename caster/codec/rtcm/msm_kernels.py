@@ -35,11 +35,12 @@ CELLS_MAX: Final = 64
 SATELLITES_MAX: Final = 64
 PAYLOAD_BITS_MAX: Final = 1023 * 8
 
-# Header rows. The masks keep their bits in wire order; FIRST_* and COUNT_* say where the message's columns are.
+# Header rows. The masks keep their bits in wire order; FIRST_* and *_COUNT say where the message's
+# columns are; SIZE is that of the payload in bytes, since some receivers (u-blox) append zeros.
 TYPE, STATION, EPOCH, MULTIPLE, IODS, RESERVED, STEERING, EXTERNAL, SMOOTHED, SMOOTHING = range(10)
 SATELLITE_MASK, SIGNAL_MASK, CELL_MASK = 10, 11, 12
-FIRST_SATELLITE, SATELLITE_COUNT, FIRST_CELL, CELL_COUNT, STATUS = 13, 14, 15, 16, 17
-HEADER_ROWS: Final = 18
+FIRST_SATELLITE, SATELLITE_COUNT, FIRST_CELL, CELL_COUNT, STATUS, SIZE = 13, 14, 15, 16, 17, 18
+HEADER_ROWS: Final = 19
 HEADER_BITS: Final = 169
 _HEAD_WIDTHS: Final = np.array([12, 12, 30, 1, 3, 7, 2, 2, 1, 3])
 """Bits of the rows TYPE to SMOOTHING (table 3.5-78)."""
@@ -103,8 +104,8 @@ LOCK_LEGACY: Final = np.array(
 def lock_time_ms(indicator: int, long: bool) -> int:
     """Shortest lock time of an indicator DF407 (`long`) or DF402; 0, which promises nothing, where it is reserved."""
     if not long:
-        return LOCK_SHORT[indicator]
-    return LOCK_LONG[indicator] if indicator < len(LOCK_LONG) else 0
+        return int(LOCK_SHORT[indicator])
+    return int(LOCK_LONG[indicator]) if indicator < len(LOCK_LONG) else 0
 
 
 @kernel
@@ -122,6 +123,7 @@ def _ones(mask: int) -> int:
 def _read_header(data: Any, position: int, size: int, header: Any) -> int:
     """Read the header and the masks into one column; return the status."""
     header[:] = 0
+    header[SIZE] = size
     if size * 8 < HEADER_BITS:
         return TOO_SHORT
     for row in range(10):
@@ -154,7 +156,7 @@ def _list_cells(header: Any, satellites: Any, raw: Any) -> int:
     row = 0
     column = header[FIRST_SATELLITE]
     cell = header[FIRST_CELL]
-    places = header[SATELLITE_COUNT] * signal_count
+    places: int = header[SATELLITE_COUNT] * signal_count
     for slot in range(64):
         if not (header[SATELLITE_MASK] >> (63 - slot)) & 1:
             continue
@@ -213,8 +215,13 @@ def unpack(data: Any, start: int, size: int, header: Any, satellites: Any, raw: 
     """Decode the payload of `size` bytes at data[start:], after which `bits.PADDING` bytes must follow.
 
     Args:
-        header: (HEADER_ROWS,) out; FIRST_SATELLITE and FIRST_CELL of what comes first are the caller's to set after.
-        satellites, raw, values: out, with room for 64 columns.
+        data: uint8.
+        start: The payload's first byte in it.
+        size: The payload's bytes.
+        header: (HEADER_ROWS,) out; FIRST_SATELLITE and FIRST_CELL are left 0 for the caller to set.
+        satellites: (SATELLITE_ROWS, 64 or more) out.
+        raw: (RAW_ROWS, 64 or more) out.
+        values: (VALUE_ROWS, 64 or more) out.
 
     Returns:
         The status, which is in the header too; where it is not OK, there are no satellites and no cells.
@@ -274,7 +281,9 @@ def pack(header: Any, satellites: Any, raw: Any, out: Any) -> int:
     """Encode one message; the columns of its satellites and cells start at 0.
 
     Args:
-        header: (HEADER_ROWS,) with the masks and counts set.
+        header: (HEADER_ROWS,) with the masks and counts set, and SIZE 0 or the payload's size with zeros at its end.
+        satellites: (SATELLITE_ROWS, s).
+        raw: (RAW_ROWS, n).
         out: uint8, zero, with room for the message and `bits.PADDING` more bytes.
 
     Returns:
@@ -299,7 +308,8 @@ def pack(header: Any, satellites: Any, raw: Any, out: Any) -> int:
     for field in range(6):
         width = _CELL_WIDTHS[kind, field]
         position = _write_block(out, position, width, raw[FINE_RANGE + field, : header[CELL_COUNT]])
-    return (position + 7) // 8
+    size: int = max((position + 7) // 8, header[SIZE])
+    return size
 
 
 @kernel

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyrtcm import calc_crc24q
 
-from caster.codec.rtcm.framing import FrameReader, crc24q, frame_spans, make_frame, message_type, payload_of
 from caster.codec.rtcm.bits import padded
+from caster.codec.rtcm.framing import FrameReader, crc24q, frame_spans, make_frame, message_type, payload_of
 from caster.errors import FormatError, LocalProtocolError
 
 # RTCM 10403.3 section 4.2 prints this frame of message 1005 as its example.
@@ -15,7 +15,9 @@ EMPTY = bytes.fromhex("d3000047ea4b")
 
 payloads = st.binary(max_size=60)
 # Garbage that cannot make a frame by chance: preambles come alone, or followed by reserved bits.
-garbage = st.lists(st.sampled_from([b"$GNGGA,\r\n", b"\xb5b\x02\x15\x00", b"\xd3\xff", b"\x00" * 9, b"U"])).map(b"".join)
+garbage = st.lists(st.sampled_from([b"$GNGGA,\r\n", b"\xb5b\x02\x15\x00", b"\xd3\xff", b"\x00" * 9, b"U"])).map(
+    b"".join
+)
 
 
 def read_in_pieces(data: bytes, size: int) -> list[bytes]:
@@ -63,7 +65,7 @@ def test_any_bytes_give_the_same_good_frames_however_they_are_split(data, size):
 def test_a_damaged_frame_is_counted_and_loses_no_other():
     damaged = EXAMPLE[:10] + bytes([EXAMPLE[10] ^ 1]) + EXAMPLE[11:]
     reader = FrameReader()
-    assert reader.feed(EXAMPLE + damaged + EXAMPLE) == [EXAMPLE, EXAMPLE]
+    assert reader.feed(EXAMPLE + damaged + EXAMPLE) + reader.finish() == [EXAMPLE, EXAMPLE]
     assert reader.counters.bad_crc == 1
     assert reader.counters.skipped_bytes == len(damaged)
 
