@@ -1,0 +1,109 @@
+"""Solver threads: the newest job of a key, one at a time, and a failure that ends nothing else."""
+
+import asyncio
+import threading
+
+from caster.workers import Workers
+
+WAIT_S = 10.0
+
+
+async def wait_for(event):
+    async with asyncio.timeout(WAIT_S):
+        await event.wait()
+
+
+async def test_a_result_comes_back_on_the_loop():
+    arrived, seen = asyncio.Event(), []
+
+    def done(result):
+        seen.append((result, threading.current_thread() is threading.main_thread()))
+        arrived.set()
+
+    async with Workers(2) as workers:
+        workers.submit("rover", lambda: threading.current_thread().name, done)
+        await wait_for(arrived)
+    ((name, on_loop),) = seen
+    assert name.startswith("solver-")
+    assert on_loop
+
+
+async def test_a_stale_job_is_replaced_and_never_queued():
+    gate, started, arrived, seen = threading.Event(), threading.Event(), asyncio.Event(), []
+
+    def first():
+        started.set()
+        assert gate.wait(WAIT_S)
+        return "first"
+
+    def done(result):
+        seen.append(result)
+        if result == "last":
+            arrived.set()
+
+    async with Workers(2) as workers:
+        workers.submit("rover", first, done)
+        assert await asyncio.to_thread(started.wait, WAIT_S)
+        for name in ("second", "third", "last"):
+            workers.submit("rover", lambda name=name: name, done)
+        assert workers.backlog == 1
+        gate.set()
+        await wait_for(arrived)
+        assert (seen, workers.replaced, workers.finished) == (["first", "last"], 2, 2)
+
+
+async def test_jobs_of_one_key_never_run_together_while_other_keys_go_on():
+    running, together, arrived, left = set(), [], asyncio.Event(), [60]
+    lock = threading.Lock()
+
+    def work(key):
+        with lock:
+            together.append(key in running)
+            running.add(key)
+        with lock:
+            running.discard(key)
+
+    def done(_):
+        left[0] -= 1
+        if left[0] > 0 and left[0] % 3 == 0:
+            for key in "abc":
+                workers.submit(key, lambda key=key: work(key), done)
+        if left[0] <= 0:
+            arrived.set()
+
+    async with Workers(3) as workers:
+        for key in "abc":
+            workers.submit(key, lambda key=key: work(key), done)
+        await wait_for(arrived)
+    assert not any(together)
+
+
+async def test_a_job_that_fails_is_counted_and_the_next_one_runs():
+    arrived = asyncio.Event()
+    async with Workers(1) as workers:
+        workers.submit("bad", lambda: 1 / 0, lambda _: None)
+        workers.submit("good", lambda: 1, lambda _: arrived.set())
+        await wait_for(arrived)
+        assert (workers.failed, workers.finished) == (1, 1)
+
+
+async def test_a_cancelled_job_does_not_run():
+    gate, arrived, seen = threading.Event(), asyncio.Event(), []
+    async with Workers(1) as workers:
+        workers.submit("first", lambda: gate.wait(WAIT_S), lambda _: None)
+        workers.submit("gone", lambda: "gone", seen.append)
+        workers.submit("kept", lambda: "kept", lambda result: (seen.append(result), arrived.set()))
+        workers.cancel("gone")
+        gate.set()
+        await wait_for(arrived)
+    assert seen == ["kept"]
+
+
+async def test_closing_ends_the_threads_and_drops_what_waits():
+    gate, seen = threading.Event(), []
+    async with Workers(1) as workers:
+        workers.submit("first", lambda: gate.wait(WAIT_S), lambda _: None)
+        workers.submit("second", lambda: "second", seen.append)
+        asyncio.get_running_loop().call_later(0.01, gate.set)
+    assert not any(thread.name.startswith("solver-") for thread in threading.enumerate())
+    assert seen == []
