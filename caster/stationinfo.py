@@ -1,0 +1,147 @@
+"""What the service knows of one station: where it stands, what it measured last, and whether it can be used.
+
+A station's own message (RTCM 1005, 1006) says where it stands, and it may be wrong: real stations send zeros, move by
+tens of metres within a day, or keep another site's coordinates. So a place off the earth's surface is refused, a change
+is counted and drops the epochs measured before it, and a place that the station's own observations contradict makes it
+unhealthy until they agree.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver.model import Epoch
+from solver.timescale import NS
+
+__all__ = ["EPOCHS_MAX", "FRAME_AGE_MAX_S", "BaseEpoch", "StationInfo"]
+
+EPOCHS_MAX: Final = 20
+"""Epochs kept of a station that is decoded: its rovers' streams may lag behind its own by some seconds."""
+FRAME_AGE_MAX_S: Final = 15.0
+"""A station that has been silent for longer serves nobody; slow stations send every 10 s."""
+EARTH_RADIUS_M: Final = (6_340_000.0, 6_400_000.0)
+"""Distances from the earth's centre at which an antenna can stand, with some kilometres to spare."""
+MOVE_MIN_M: Final = 0.001
+"""Coordinates come in steps of 0.1 mm; less than this is no move."""
+OWN_POSITION_LIMIT_M: Final = 100.0
+"""A single point solution of an undisturbed station is good to some metres, a survey-in to some ten."""
+OWN_POSITION_STRIKES: Final = 3
+"""One solution may be wrong; so many in turn are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseEpoch:
+    """An epoch of a station and the place that it was measured at.
+
+    Attributes:
+        epoch: Observations.
+        position_ecef_m: (3,) of the antenna reference point.
+        station_id: RTCM station id.
+    """
+
+    epoch: Epoch
+    position_ecef_m: NDArray[np.float64]
+    station_id: int
+
+
+class StationInfo:
+    """One station's place, latest epochs and health.
+
+    Attributes:
+        name: Of its mountpoint.
+        position_ecef_m: (3,) antenna reference point, as the station says; None: not said yet.
+        station_id: RTCM station id of its last position.
+        moves: How often it has said another place than before.
+        positions_refused: How often it has said a place where no antenna can stand.
+        epochs_seen: Epochs decoded.
+    """
+
+    __slots__ = (
+        "_epochs",
+        "_frame_s",
+        "_strikes",
+        "epochs_seen",
+        "moves",
+        "name",
+        "position_ecef_m",
+        "positions_refused",
+        "station_id",
+    )
+
+    def __init__(self, name: str, epochs_max: int = EPOCHS_MAX) -> None:
+        self.name = name
+        self.position_ecef_m: NDArray[np.float64] | None = None
+        self.station_id = 0
+        self.moves = 0
+        self.positions_refused = 0
+        self.epochs_seen = 0
+        self._epochs: deque[Epoch] = deque(maxlen=epochs_max)
+        self._frame_s = -np.inf
+        self._strikes = 0
+
+    def take_frame(self, now_s: float) -> None:
+        """Note that the station is alive."""
+        self._frame_s = now_s
+
+    def take_position(self, position_ecef_m: NDArray[np.float64], station_id: int) -> bool:
+        """Take the place that the station says; whether it is a new one."""
+        self.station_id = station_id
+        if not EARTH_RADIUS_M[0] < float(np.linalg.norm(position_ecef_m)) < EARTH_RADIUS_M[1]:
+            self.positions_refused += 1
+            return False
+        if self.position_ecef_m is not None:
+            if float(np.linalg.norm(position_ecef_m - self.position_ecef_m)) < MOVE_MIN_M:
+                return False
+            self.moves += 1
+            self._epochs.clear()
+        self._strikes = 0
+        self.position_ecef_m = np.array(position_ecef_m, np.float64)
+        return True
+
+    def take_epoch(self, epoch: Epoch) -> None:
+        """Keep an epoch; an older one than the last comes from a restarted stream, and what is kept is dropped."""
+        if self._epochs and epoch.time_ns <= self._epochs[-1].time_ns:
+            self._epochs.clear()
+        self.epochs_seen += 1
+        self._epochs.append(epoch)
+
+    def take_own_position(self, solved_ecef_m: NDArray[np.float64]) -> bool:
+        """Compare the place that the station says with one solved from its observations; whether they agree."""
+        if self.position_ecef_m is None:
+            return True
+        agrees = float(np.linalg.norm(solved_ecef_m - self.position_ecef_m)) <= OWN_POSITION_LIMIT_M
+        self._strikes = 0 if agrees else self._strikes + 1
+        return agrees
+
+    def epoch_for(self, time_ns: int, age_max_s: float) -> BaseEpoch | None:
+        """The latest epoch that is not later than an instant and at most `age_max_s` older, with its place."""
+        if self.position_ecef_m is None:
+            return None
+        for epoch in reversed(self._epochs):
+            age_s = (time_ns - epoch.time_ns) / NS
+            if age_s > age_max_s:
+                return None
+            if age_s >= 0.0:
+                return BaseEpoch(epoch, self.position_ecef_m, self.station_id)
+        return None
+
+    def last_epoch(self) -> Epoch | None:
+        """The latest epoch; None: the station is not decoded, or has measured nothing yet."""
+        return self._epochs[-1] if self._epochs else None
+
+    def forget_epochs(self) -> None:
+        """Drop the epochs, as nobody needs them any more."""
+        self._epochs.clear()
+
+    def fault(self, now_s: float) -> str:
+        """Why the station cannot serve rovers; empty where it can."""
+        if now_s - self._frame_s > FRAME_AGE_MAX_S:
+            return "silent"
+        if self.position_ecef_m is None:
+            return "says a place off the earth's surface" if self.positions_refused else "has not said where it stands"
+        if self._strikes >= OWN_POSITION_STRIKES:
+            return f"stands over {OWN_POSITION_LIMIT_M:.0f} m from where it says"
+        return ""
