@@ -1,0 +1,252 @@
+"""The configuration: one TOML file, read into frozen models, with errors that name the key.
+
+Every limit of the service lives here, with its unit and its reason. `docs/configuration.md` documents every key; a test
+asserts it. Environment variables named `DIPPER_` and the key (`DIPPER_DATA_DIR`, `DIPPER_LISTEN__PORT`) go before the
+file; the command line's options go before both.
+"""
+
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from caster.errors import ConfigError
+
+__all__ = ["AgentRule", "CasterInfo", "Config", "Limits", "Listen", "MountConfig", "NetworkInfo", "load_config"]
+
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+Bytes = Annotated[int, Field(ge=256, le=1 << 30)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+MountName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
+MountPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*?\[\]!-]{1,100}$")]
+Country = Annotated[str, StringConstraints(pattern=r"^([A-Z]{3})?$")]
+Latitude = Annotated[float, Field(ge=-90, le=90)]
+Longitude = Annotated[float, Field(ge=-180, le=360)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Listen(_Model):
+    """Where the caster listens: IPv4 and IPv6 on every address by default; port 0 takes any free port."""
+
+    hosts: tuple[str, ...] = ("0.0.0.0", "::")
+    port: Annotated[int, Field(ge=0, le=65535)] = 2101
+    queue: Count = 2000
+
+
+class CasterInfo(_Model):
+    """What the caster says of itself: the sourcetable's CAS record and the page for browsers."""
+
+    host: str = ""
+    identifier: str = "Big Dipper"
+    operator: str = ""
+    country: Country = ""
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+    fallback_host: str = "0.0.0.0"
+    fallback_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    misc: str = ""
+
+
+class NetworkInfo(_Model):
+    """A NET record of the sourcetable."""
+
+    identifier: str
+    operator: str = ""
+    fee: bool = False
+    web_net: str = ""
+    web_str: str = ""
+    web_reg: str = ""
+    misc: str = ""
+
+
+class Limits(_Model):
+    """The limit on everything."""
+
+    head_bytes: Bytes = 8192
+    head_lines: Count = 64
+    head_timeout_s: Seconds = 10.0
+    source_idle_s: Seconds = 60.0
+    takeover_s: Annotated[float, Field(ge=0, le=86400)] = 10.0
+    write_timeout_s: Seconds = 30.0
+    keepalive_s: Seconds = 60.0
+    backlog_bytes: Bytes = 32 << 10
+    socket_buffer_bytes: Bytes = 112 << 10
+    connections: Count = 18_000
+    connections_per_address: Count = 500
+    handshakes: Count = 2000
+    mounts: Count = 10_000
+    refusal_delay_s: Annotated[float, Field(ge=0, le=60)] = 1.0
+    header_gap_s: Annotated[float, Field(ge=0, le=5)] = 0.05
+    epoch_join_s: Annotated[float, Field(ge=0, le=1)] = 0.02
+
+
+class AgentRule(_Model):
+    """How to send to the clients whose `User-Agent` matches a pattern (`*` and `?`)."""
+
+    agent: str
+    output: Literal["chunked", "identity"]
+
+
+class AccountsConfig(_Model):
+    """Where the accounts are, and how long what is known of them is believed without a look."""
+
+    url: str = ""
+    refresh_s: Seconds = 2.0
+    verified_s: Seconds = 3600.0
+    verified_count: Count = 100_000
+    source_candidates: Count = 32
+    push_creates_mounts: bool = True
+
+
+class MountConfig(_Model):
+    """A mountpoint, or with a pattern for a name, a rule for the mountpoints that stations create by pushing."""
+
+    name: MountPattern
+    kind: str = "station"
+    open: bool = False
+    raw: bool = False
+    output: Literal["auto", "chunked", "identity"] = "auto"
+    target: MountName | Literal[""] = ""
+    identifier: str = ""
+    network: str = ""
+    country: Country = ""
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+    fee: bool = False
+    misc: str = ""
+    send_ephemerides: bool = False
+
+    @property
+    def is_pattern(self) -> bool:
+        """The name stands for many mountpoints."""
+        return any(character in self.name for character in "*?[")
+
+    @model_validator(mode="after")
+    def _alias_has_target(self) -> "MountConfig":
+        if (self.kind == "alias") != bool(self.target):
+            raise ValueError("target: an alias needs the name of the mountpoint that it stands for, others have none")
+        return self
+
+
+def _unique_names(mounts: tuple[MountConfig, ...]) -> tuple[MountConfig, ...]:
+    seen: set[str] = set()
+    for mount in mounts:
+        if mount.name in seen:
+            raise ValueError(f"the name {mount.name!r} is given twice")
+        seen.add(mount.name)
+    return mounts
+
+
+def _default_data_dir() -> Path:
+    return Path(platformdirs.user_data_dir("bigdipper"))
+
+
+_DEFAULT_MOUNTS = (
+    MountConfig(name="DGNSS", kind="dgnss", open=True),
+    MountConfig(name="FIX", kind="fix", open=True),
+)
+
+
+class Config(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="DIPPER_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    data_dir: Path = Field(default_factory=_default_data_dir)
+    listen: Listen = Listen()
+    caster: CasterInfo = CasterInfo()
+    networks: tuple[NetworkInfo, ...] = ()
+    limits: Limits = Limits()
+    accounts: AccountsConfig = AccountsConfig()
+    agents: tuple[AgentRule, ...] = ()
+    mounts: Annotated[tuple[MountConfig, ...], AfterValidator(_unique_names)] = _DEFAULT_MOUNTS
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes before the file, whose values come as arguments."""
+        return (env_settings, init_settings)
+
+    @property
+    def accounts_url(self) -> str:
+        """The database of accounts: as configured, or SQLite in the data directory."""
+        return self.accounts.url or f"sqlite+aiosqlite:///{self.data_dir / 'dipper.sqlite3'}"
+
+    def mount_rule(self, name: str) -> MountConfig:
+        """The settings of a mountpoint that a station creates: of the first pattern that its name matches."""
+        for rule in self.mounts:
+            if rule.is_pattern and fnmatchcase(name, rule.name):
+                return rule.model_copy(update={"name": name})
+        return MountConfig(name=name)
+
+    def output_for(self, agent: str) -> str:
+        """The form of stream that a client's name of itself asks for: `chunked`, `identity`, or empty."""
+        for rule in self.agents:
+            if fnmatchcase(agent.lower(), rule.agent.lower()):
+                return rule.output
+        return ""
+
+
+def load_config(path: Path | None = None, **overrides: Any) -> Config:
+    """Read a configuration file; without one, the defaults.
+
+    Args:
+        path: The TOML file.
+        overrides: Values by dotted key, such as `**{"listen.port": 2101}`; None leaves a key as it is.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key is wrong; the text names the file and every such key.
+    """
+    values = _read_toml(path) if path else {}
+    for key, value in overrides.items():
+        if value is not None:
+            _set(values, key.split("."), value)
+    try:
+        return Config(**values)
+    except ValidationError as error:
+        raise ConfigError("\n".join([f"{path or 'the configuration'}:", *_lines(error)])) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+    values[keys[-1]] = value
+
+
+def _lines(error: ValidationError) -> list[str]:
+    """One line per wrong key: `limits.head_bytes: Input should be ... (got 3)`."""
+    lines = []
+    for item in error.errors(include_url=False):
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+        message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
+        shown = "" if isinstance(item["input"], dict | list | tuple | BaseModel) else f" (got {item['input']!r})"
+        lines.append(f"  {key}: {message}{shown}")
+    return lines
