@@ -2,8 +2,8 @@
 
 Strategy: `Mount.publish` gets the frames that arrived together, joins them once, and hands the same bytes object to
 every rover's transport: one send per rover and publish. Nothing awaits, so no rover can hold up another. A rover whose
-socket takes no more has a bounded backlog in its transport; what does not fit is dropped as a whole: a rover may lose frames
-but never sees a torn one, and a rover that stays behind is closed by name (`caster.session`).
+socket takes no more has a bounded backlog in its transport; what does not fit is dropped as a whole: a rover may lose
+frames but never sees a torn one, and a rover that stays behind is closed by name (`caster.session`).
 `docs/topics/fan-out.md` tells what was measured and why this shape was taken.
 
 The archive, the epoch assembler and the health monitor are plain callables (`Mount.tap`) that see the same frames.

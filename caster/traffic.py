@@ -52,7 +52,7 @@ class MessageStats:
     """Count and rhythm of one message type; times in s since 1970 UTC."""
 
     count: int = 0
-    bytes: int = 0
+    byte_count: int = 0
     last_s: float = -math.inf
     gap_s: float = 0.0
 
@@ -60,7 +60,7 @@ class MessageStats:
         """Count one frame."""
         gap = now_s - self.last_s
         self.count += 1
-        self.bytes += size
+        self.byte_count += size
         if gap < 0.0 or gap > _BURST_S:  # a clock that was set back starts anew
             if 0.0 < gap < math.inf:
                 self.gap_s += _GAP_WEIGHT * (gap - self.gap_s) if self.gap_s else gap
@@ -73,15 +73,15 @@ class Traffic:
 
     Attributes:
         messages: By type.
-        frames: Count since the start.
-        bytes: Count since the start.
+        frame_count: Count since the start.
+        byte_count: Count since the start.
         position_ecef_m: Of the last 1005 or 1006, or None.
         last_s: When the last bytes came, s since 1970 UTC; 0 before.
     """
 
     messages: dict[int, MessageStats] = field(default_factory=dict)
-    frames: int = 0
-    bytes: int = 0
+    frame_count: int = 0
+    byte_count: int = 0
     position_ecef_m: tuple[float, float, float] | None = None
     last_s: float = 0.0
     _multi_band: set[str] = field(default_factory=set)
@@ -91,7 +91,7 @@ class Traffic:
 
     def count(self, kind: int, frame: bytes, received_unix_ns: int) -> None:
         """Count one frame of a message type."""
-        self.frames += 1
+        self.frame_count += 1
         self.count_bytes(len(frame), received_unix_ns)
         stats = self.messages.get(kind)
         if stats is None:
@@ -107,7 +107,7 @@ class Traffic:
     def count_bytes(self, size: int, received_unix_ns: int) -> None:
         """Count bytes alone, of a stream that is not RTCM."""
         self.last_s = now_s = received_unix_ns * 1e-9
-        self.bytes += size
+        self.byte_count += size
         elapsed = now_s - self._window_start_s
         if not 0.0 <= elapsed < _BITRATE_WINDOW_S:
             if 0.0 <= elapsed < 10 * _BITRATE_WINDOW_S:
