@@ -14,7 +14,8 @@ __all__ = ["merge"]
 def merge(parts: Iterable[Ephemerides]) -> Ephemerides:
     """All ephemerides of several collections, each once, ordered by satellite and toe; the first ionosphere known.
 
-    Two records are the same when satellite, message, issue and both reference times are; the first one is kept.
+    Two records are the same when satellite, message, issue and both reference times are; of these the one that was sent
+    last is kept: satellites correct group delays and health without a new issue.
     """
     parts = list(parts)
     kepler = np.concatenate([np.empty(0, KEPLER), *(part.kepler for part in parts)])
@@ -28,13 +29,14 @@ def merge(parts: Iterable[Ephemerides]) -> Ephemerides:
 
 
 def _unique(records: NDArray[Any], keys: tuple[str, ...]) -> NDArray[Any]:
-    """Records ordered by their keys, the first of equal ones alone."""
-    order = np.lexsort([records[key] for key in reversed(keys)])
+    """Records ordered by their keys, the last sent of equal ones alone."""
+    order = np.lexsort([records[key] for key in ("transmitted_ns", *reversed(keys))])
     records = records[order]
     same = np.ones(max(0, len(records) - 1), bool)
     for key in keys:
         same &= records[key][1:] == records[key][:-1]
-    return records[np.concatenate([np.ones(min(1, len(records)), bool), ~same])]
+    kept: NDArray[Any] = records[np.concatenate([~same, np.ones(min(1, len(records)), bool)])]
+    return kept
 
 
 def _first_known(candidates: list[NDArray[np.float64]]) -> NDArray[np.float64]:

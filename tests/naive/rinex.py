@@ -7,6 +7,7 @@ def read_epochs(text: str) -> Iterator[tuple[str, dict[str, dict[str, tuple[floa
     """Epoch lines, and by satellite and type: value, loss of lock digit, strength digit."""
     head, _, body = text.partition("END OF HEADER")
     types: dict[str, list[str]] = {}
+    system = ""
     for line in head.splitlines():
         if line[60:].strip() == "SYS / # / OBS TYPES":
             system = line[0].strip() or system

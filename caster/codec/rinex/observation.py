@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caster.codec.rinex import scan
-from caster.codec.rinex.header import Header, parse_header, read_records
+from caster.codec.rinex.header import parse_header, read_records
 from caster.codec.rinex.types import layout_of
 from caster.errors import FormatError
 from solver import signals
@@ -87,15 +87,26 @@ class ObservationFile:
     def _epochs(self, table: scan.Table, count: int) -> Iterator[Epoch]:
         times = self._to_gpst(table.time_ns[:count])
         first = table.first_row[: count + 1].tolist()
-        columns = table[2:11]
         for time_ns, start, stop in zip(times, first, first[1:], strict=False):
-            yield Epoch(time_ns, *(column[start:stop] for column in columns))
+            rows = slice(start, stop)
+            yield Epoch(
+                time_ns,
+                table.sat[rows],
+                table.signal[rows],
+                table.frequency_hz[rows],
+                table.pseudorange_m[rows],
+                table.phase_cycles[rows],
+                table.doppler_hz[rows],
+                table.cn0_dbhz[rows],
+                table.lock_s[rows],
+                table.flags[rows],
+            )
 
     def _to_gpst(self, times: NDArray[np.int64]) -> list[int]:
         system = self.header.time_system or _DEFAULT_TIME_SYSTEM.get(self.header.system, "GPS")
         if system in ("GLO", "UTC"):
             return [from_utc(time_ns) for time_ns in times.tolist()]
-        return (times + (BDT_OFFSET_S * NS if system == "BDT" else 0)).tolist()
+        return [time_ns + (BDT_OFFSET_S * NS if system == "BDT" else 0) for time_ns in times.tolist()]
 
     def _special_records(self, cursor: NDArray[np.int64]) -> None:
         """Take the header lines between two epochs; those of other events are skipped."""
@@ -129,13 +140,18 @@ def _new_memory() -> scan.Memory:
 
 def _new_table() -> scan.Table:
     """Room for a block of epochs; made anew for each block, since epochs are views of it."""
-    epochs, rows = _EPOCHS_PER_BLOCK, _ROWS_PER_BLOCK
+    rows = _ROWS_PER_BLOCK
     return scan.Table(
-        np.empty(epochs, np.int64),
-        np.empty(epochs + 1, np.int64),
-        *(np.empty(rows, np.int16) for _ in range(2)),
-        *(np.empty(rows) for _ in range(4)),
-        *(np.empty(rows, np.float32) for _ in range(2)),
-        np.empty(rows, np.uint8),
-        np.empty((WARNINGS_MAX, 2), np.int64),
+        time_ns=np.empty(_EPOCHS_PER_BLOCK, np.int64),
+        first_row=np.zeros(_EPOCHS_PER_BLOCK + 1, np.int64),
+        sat=np.empty(rows, np.int16),
+        signal=np.empty(rows, np.int16),
+        frequency_hz=np.empty(rows),
+        pseudorange_m=np.empty(rows),
+        phase_cycles=np.empty(rows),
+        doppler_hz=np.empty(rows),
+        cn0_dbhz=np.empty(rows, np.float32),
+        lock_s=np.empty(rows, np.float32),
+        flags=np.empty(rows, np.uint8),
+        problem=np.empty((WARNINGS_MAX, 2), np.int64),
     )

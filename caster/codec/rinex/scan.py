@@ -163,7 +163,7 @@ def _time_ns(text: NDArray[np.uint8], line: int, columns: NDArray[np.int64]) -> 
     if not 0.0 <= second < 61.0:
         return -1
     days = _days_from_civil(year, month, day) - _GPS_EPOCH_DAY
-    return days * _DAY_NS + (hour * 60 + minute) * 60 * 10**9 + np.int64(np.rint(second * 1e9))
+    return days * _DAY_NS + (hour * 60 + minute) * 60 * 10**9 + int(np.rint(second * 1e9))
 
 
 _COLUMNS_2: Final = np.array([1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 15, 26])
@@ -475,7 +475,7 @@ def _has_flag(text: NDArray[np.uint8], line: int, end: int, old: bool, flag_colu
 def _blank_or_date(text: NDArray[np.uint8], line: int, old: bool) -> bool:
     """Whether an event's line carries a date or, as it may, none."""
     if not old:
-        return text[line] == _NEXT
+        return _is_epoch_line(text, line, False)
     for place in range(line, line + 26):
         if text[place] != _SPACE:
             return _is_epoch_line(text, line, True)
