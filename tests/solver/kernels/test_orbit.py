@@ -87,7 +87,7 @@ def test_velocities_and_clock_drifts_are_the_derivatives_of_positions_and_clocks
         time_ns = int(records["toe_ns"][row])
         for offset_s, out in ((600.0, state), (599.5, before), (600.5, after)):
             function(records, row, time_ns, offset_s, out)
-        assert after[:3] - before[:3] == pytest.approx(state[3:6], abs=1e-4)
+        assert after[:3] - before[:3] == pytest.approx(state[3:6], abs=5e-4)
         assert after[6] - before[6] == pytest.approx(state[7], abs=1e-17)
 
 
