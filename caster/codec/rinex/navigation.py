@@ -1,7 +1,7 @@
 """RINEX navigation files of versions 2, 3 and 4 to arrays of ephemerides.
 
-Each message is a table of field names in the order of its lines (RINEX 2.11 tables A4, A11, A16; 3.05 tables A6 to A18;
-4.01 tables A9 to A34), so that a record is its lines' numbers put into columns. Reference times are resolved to the
+Each message is a table of field names in the order of its lines (`messages`), so that a record is its lines' numbers
+put into columns; RINEX 2 (2.11 tables A4, A11, A16) has the same ones with another margin. Reference times are resolved to the
 week of the record's own calendar date: the week fields of real files are not to be trusted. A record that cannot be
 read or is not an orbit goes to the warnings with its line number, the others are kept.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from caster.codec.ephemerides import merge
 from caster.codec.rinex.header import Header, parse_header, parse_number, read_records
+from caster.codec.rinex.messages import LAYOUT, STATE
 from caster.errors import FormatError
 from solver import signals
 from solver.model import GLONASS_STATE, KEPLER, Ephemerides, NavMessage
@@ -39,33 +40,6 @@ _WEEK_S: Final = 604_800
 _UNKNOWN: Final = 0.9e9
 """Values from here on mean "not known" (.9999E+09), RINEX 3.05 table A6."""
 
-_ORBIT: Final = "crs delta_n m0 cuc e cus sqrt_a toe_s cic omega0 cis i0 crc omega omega_dot i_dot"
-_HEAD: Final = "af0 af1 af2 "
-_LNAV: Final = _HEAD + "iode " + _ORBIT + " l2_codes week l2p accuracy_m health tgd1 iodc transmitted_s fit"
-_GALILEO: Final = _HEAD + "iode " + _ORBIT + " sources week spare accuracy_m health tgd1 tgd2 transmitted_s"
-_D1D2: Final = _HEAD + "iode " + _ORBIT + " spare week spare accuracy_m health tgd1 tgd2 transmitted_s iodc"
-_CNAV_ORBIT: Final = (
-    _HEAD + "a_dot crs delta_n m0 cuc e cus sqrt_a {} cic omega0 cis i0 crc omega omega_dot i_dot delta_n_dot"
-)
-_CNAV: Final = (
-    _CNAV_ORBIT.format("top_s") + " urai_ned0 urai_ned1 urai_ed health tgd1 urai_ned2 isc_l1ca isc_l2c isc_l5i isc_l5q"
-)
-_BEIDOU_3: Final = _CNAV_ORBIT.format("toe_s") + " sat_type top_s sisai_oe sisai_ocb sisai_oc1 sisai_oc2"
-_CNV_TAIL: Final = " tgd_b1cp tgd_b2ap sismai health flags iodc transmitted_s spare spare iode"
-
-_LAYOUT: Final[dict[NavMessage, list[str]]] = {
-    NavMessage.LNAV: _LNAV.split(),
-    NavMessage.CNAV: (_CNAV + " transmitted_s").split(),
-    NavMessage.CNAV2: (_CNAV + " isc_l1cd isc_l1cp spare spare transmitted_s").split(),
-    NavMessage.INAV: _GALILEO.split(),
-    NavMessage.FNAV: _GALILEO.split(),
-    NavMessage.D1: _D1D2.split(),
-    NavMessage.D2: _D1D2.split(),
-    NavMessage.CNV1: (_BEIDOU_3 + " isc_l1cd spare" + _CNV_TAIL).split(),
-    NavMessage.CNV2: (_BEIDOU_3 + " spare isc_b2ad" + _CNV_TAIL).split(),
-    NavMessage.CNV3: (_BEIDOU_3 + " sismai health flags tgd_b2bi transmitted_s").split(),
-}
-_STATE: Final = "bias drift frame_s x vx ax health y vy ay channel z vz az age status delta_tau urai flags".split()
 _NAN_BY_DEFAULT: Final = frozenset(
     "isc_l1ca isc_l2c isc_l5i isc_l5q isc_l1cd isc_l1cp isc_b2ad tgd_b1cp tgd_b2ap tgd_b2bi accuracy_m".split()
 )
@@ -139,10 +113,10 @@ class _Reader:
         message = message or _DEFAULT_MESSAGE.get(letter, "FDMA")
         values = first + _numbers(record.lines[1:], 3 if self.header.version < 3 else 4)
         if letter in "RS" and message in _STATE_NAMES:
-            self.state.append((sat, _state_time_ns(letter, moment), _padded(values, len(_STATE), 15, record)))
+            self.state.append((sat, _state_time_ns(letter, moment), _padded(values, len(STATE), 15, record)))
         elif message in table:
             kind = _refined(table[message], values)
-            values = _checked_orbit(_padded(values, len(_LAYOUT[kind]), 25, record), name)
+            values = _checked_orbit(_padded(values, len(LAYOUT[kind]), 25, record), name)
             time_ns = from_datetime(moment) + (BDT_OFFSET_S * NS if letter == "C" else 0)
             self.kepler.setdefault(kind, []).append((sat, time_ns, values))
         else:
@@ -276,7 +250,7 @@ def _kepler(message: NavMessage, rows: list[tuple[int, int, list[float]]]) -> ND
     """Records of one message from its table of numbers."""
     records = np.zeros(len(rows), KEPLER)
     values = np.array([row[2] for row in rows])
-    column = {name: values[:, place] for place, name in enumerate(_LAYOUT[message])}
+    column = {name: values[:, place] for place, name in enumerate(LAYOUT[message])}
     records["sat"], records["message"] = [row[0] for row in rows], message
     records["toc_ns"] = toc_ns = np.array([row[1] for row in rows])
     for name in KEPLER.names or ():
@@ -321,7 +295,7 @@ def _states(rows: list[tuple[int, int, list[float]]]) -> NDArray[Any]:
     """Records of GLONASS and SBAS from their table of numbers."""
     records = np.zeros(len(rows), GLONASS_STATE)
     for record, (sat, time_ns, values) in zip(records, rows, strict=True):
-        value = dict(zip(_STATE, values, strict=True))
+        value = dict(zip(STATE, values, strict=True))
         of_glonass = sat // signals.PRN_PER_SYSTEM == signals.GLONASS
         record["sat"], record["toe_ns"] = sat, time_ns
         record["position_m"], record["velocity_mps"], record["acceleration_mps2"] = (
