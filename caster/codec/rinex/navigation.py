@@ -1,9 +1,9 @@
 """RINEX navigation files of versions 2, 3 and 4 to arrays of ephemerides.
 
 Each message is a table of field names in the order of its lines (`messages`), so that a record is its lines' numbers
-put into columns; RINEX 2 (2.11 tables A4, A11, A16) has the same ones with another margin. Reference times are resolved to the
-week of the record's own calendar date: the week fields of real files are not to be trusted. A record that cannot be
-read or is not an orbit goes to the warnings with its line number, the others are kept.
+put into columns; RINEX 2 (2.11 tables A4, A11, A16) has the same ones with another margin. Reference times are resolved
+to the week of the record's own calendar date: the week fields of real files are not to be trusted. A record that cannot
+be read or is not an orbit goes to the warnings with its line number, the others are kept.
 """
 
 from collections.abc import Iterator

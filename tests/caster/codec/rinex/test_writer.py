@@ -101,8 +101,11 @@ def assert_same_orbits(ours: Ephemerides, theirs: Ephemerides) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["nl-network-2021001/CBW100NLD_R_20210010000_01D_MN.rnx.xz", "mosaic-car-barcelona/CARD00ESP_R_20203340900_15H_MN.rnx.xz"],
-)  # fmt: skip
+    [
+        "nl-network-2021001/CBW100NLD_R_20210010000_01D_MN.rnx.xz",
+        "mosaic-car-barcelona/CARD00ESP_R_20203340900_15H_MN.rnx.xz",
+    ],
+)
 def test_ephemerides_of_all_systems_survive(name: str, shared_data: Path) -> None:
     ephemerides = read_navigation(content(shared_data / name)).ephemerides
     assert_same_orbits(read_navigation("".join(write_navigation(ephemerides)).encode()).ephemerides, ephemerides)
