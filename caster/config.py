@@ -7,16 +7,28 @@ file; the command line's options go before both.
 
 import tomllib
 from fnmatch import fnmatchcase
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from caster.errors import ConfigError
 
 __all__ = ["AgentRule", "CasterInfo", "Config", "Limits", "Listen", "MountConfig", "NetworkInfo", "load_config"]
+
+SERVER_NAME = "NTRIP BigDipper/0.1"
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Bytes = Annotated[int, Field(ge=256, le=1 << 30)]
@@ -38,6 +50,7 @@ class Listen(_Model):
     hosts: tuple[str, ...] = ("0.0.0.0", "::")
     port: Annotated[int, Field(ge=0, le=65535)] = 2101
     queue: Count = 2000
+    trusted: tuple[IPvAnyNetwork, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 class CasterInfo(_Model):
@@ -185,6 +198,11 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment goes before the file, whose values come as arguments."""
         return (env_settings, init_settings)
+
+    @property
+    def server_name(self) -> str:
+        """What the `Server` header says: BKG's ntripserver and others look for a leading NTRIP."""
+        return SERVER_NAME
 
     @property
     def accounts_url(self) -> str:

@@ -1,0 +1,123 @@
+"""The composition root: everything of the service is built here, once, and passed down.
+
+`Caster` is used as an asynchronous context manager: entering it opens the accounts and the mountpoints and listens;
+leaving it drains and stops. Services add their kinds of mountpoints through `kinds`, a table of factories.
+"""
+
+import asyncio
+import secrets
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from caster.accounts import Account, AccountStore, Authenticator, hash_password
+from caster.config import Config
+from caster.errors import ConfigError, DipperError
+from caster.mountpoints import KindFactory, Mountpoints
+from caster.server import Server
+
+__all__ = ["Caster"]
+
+_log = structlog.get_logger(__name__)
+
+OPERATOR = "operator"
+
+
+class Caster:
+    """The whole service in one event loop.
+
+    Args:
+        config: The configuration.
+        kinds: Factories of the services' mountpoint kinds, by name.
+
+    Attributes:
+        store: The accounts.
+        authenticator: Logins.
+        mountpoints: All mountpoints.
+        server: The listeners.
+        first_password: Of the operator's account, where this start made it; else empty.
+    """
+
+    def __init__(self, config: Config, kinds: Mapping[str, KindFactory] | None = None) -> None:
+        self.config = config
+        self._kinds = dict(kinds or {})
+        self.first_password = ""
+
+    async def __aenter__(self) -> Self:
+        """Open and listen."""
+        config = self.config
+        _make_folder(config.data_dir)
+        self.store = AccountStore(config.accounts_url)
+        try:
+            await self.store.open()
+            self.first_password = await _ensure_operator(self.store)
+            self.authenticator = Authenticator(self.store, config.accounts, asyncio.get_running_loop().time)
+            self.mountpoints = Mountpoints(config, self._kinds)
+            self.mountpoints.open()
+            self.server = Server(config, self.mountpoints, self.authenticator)
+            await self.server.start()
+        except BaseException:
+            await self.store.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drain and stop."""
+        await self.server.stop()
+        self.mountpoints.close()
+        self.authenticator.close()
+        await self.store.close()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self.server.port
+
+    def reload(self, config: Config) -> None:
+        """Take a new configuration; listeners, data directory and database stay as they are until the next start."""
+        self.config = config
+        self.server.reload(config)
+
+    async def run_until_signal(self, read_config: Callable[[], Config]) -> None:
+        """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+
+        def read_again() -> None:
+            try:
+                self.reload(read_config())
+                _log.info("configuration read again")
+            except DipperError as error:
+                _log.error("the configuration stays as it was", error=str(error))
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, read_again)
+        try:
+            await stop.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"data_dir: {path}: {error.strerror}") from None
+
+
+async def _ensure_operator(store: AccountStore) -> str:
+    """Make the first account where there is none; return its password, which nobody can read again."""
+    if await store.all():
+        return ""
+    password = secrets.token_urlsafe(12)
+    password_hash = await asyncio.to_thread(hash_password, password)
+    await store.add(Account(OPERATOR, "operator", password_hash))
+    return password

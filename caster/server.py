@@ -1,0 +1,357 @@
+"""The listeners and what is behind them: admission, answers to requests, and the clock of all time-outs.
+
+`Server` holds no state of a session; a session (`caster.session`) asks it for answers. What a request gets is in a
+table by method. Admission has limits in all and per address; a connection over them is told so and closed.
+"""
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from html import escape
+from ipaddress import ip_address
+
+import structlog
+
+from caster.accounts import Account, Authenticator
+from caster.codec.ntrip import Record, Request, build_table, parse_query, response
+from caster.config import Config
+from caster.errors import ConfigError, RefusedError
+from caster.mountpoints import Mountpoint, Mountpoints
+from caster.session import Connection
+
+__all__ = ["Counters", "Server"]
+
+_log = structlog.get_logger(__name__)
+
+_TABLE_AGE_S = 2.0  # building a row costs some 20 us, so a large table is not built for everyone who asks
+_DRAIN_S = 5.0
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has happened since the start; read by whoever shows metrics.
+
+    Attributes:
+        accepted: Connections.
+        ended: By kind (rover, source, request) and reason.
+    """
+
+    accepted: int = 0
+    ended: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+class Server:
+    """The caster's listeners.
+
+    Args:
+        config: The configuration.
+        mountpoints: All mountpoints.
+        authenticator: Who may do what.
+
+    Attributes:
+        connections: All open connections.
+        counters: What has happened.
+        port: The port listened on (of interest where the configuration says 0).
+    """
+
+    def __init__(self, config: Config, mountpoints: Mountpoints, authenticator: Authenticator) -> None:
+        self.config = config
+        self.mountpoints = mountpoints
+        self.authenticator = authenticator
+        self.counters = Counters()
+        self.connections: set[Connection] = set()
+        self.port = 0
+        self._watched: set[Connection] = set()
+        self._per_address: Counter[str] = Counter()
+        self._listeners: list[asyncio.Server] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        self._table: tuple[float, list[Record], bytes] | None = None
+        self._numbers = 0
+        self._drained = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self._answers: dict[str, Callable[[Connection, Request], Awaitable[None]]] = {
+            "GET": self._answer_get,
+            "SOURCE": self._answer_source,
+            "POST": self._answer_source,
+        }
+
+    # ----- the life of the server
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: An address cannot be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        for host in self.config.listen.hosts:
+            sock = self._bind(host, self.port or self.config.listen.port)
+            if sock is None:
+                continue
+            self.port = sock.getsockname()[1]
+            queue = self.config.listen.queue
+            self._listeners.append(await loop.create_server(self._connection, sock=sock, backlog=queue))
+        if not self._listeners:
+            raise ConfigError("listen.hosts: none of the addresses can be listened on")
+        self._sweeper = asyncio.create_task(self._sweep(), name="sweep time-outs")
+
+    async def stop(self) -> None:
+        """Stop listening, end every session in form, and wait shortly for the last bytes to leave."""
+        self._drained.clear()
+        for listener in self._listeners:
+            listener.close()
+        for connection in list(self.connections):
+            connection.end("the caster stops")
+        for task in list(self._handshakes):
+            task.cancel()
+        if self.connections:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), _DRAIN_S)
+        for connection in list(self.connections):
+            connection.end("the caster stops", abort=True)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await asyncio.gather(*self._handshakes, *filter(None, [self._sweeper]), return_exceptions=True)
+        for listener in self._listeners:
+            await listener.wait_closed()
+
+    def reload(self, config: Config) -> None:
+        """Take a new configuration; sessions go on."""
+        self.config = config
+        self.mountpoints.reload(config)
+        self.authenticator.forget()
+        self._table = None
+
+    # ----- called by connections
+
+    def now(self) -> float:
+        """The loop's time, s."""
+        return self._clock()
+
+    def utc(self) -> datetime:
+        """The time for the heads of answers."""
+        return datetime.now(UTC)
+
+    def admit(self, connection: Connection) -> str:
+        """Count a new connection; return why it is refused, or an empty text."""
+        limits = self.config.limits
+        self.counters.accepted += 1
+        self.connections.add(connection)
+        self._watched.add(connection)
+        self._per_address[connection.address] += 1
+        if len(self.connections) > limits.connections:
+            return "too many connections"
+        if self._per_address[connection.address] > limits.connections_per_address and not self._is_trusted(connection):
+            return "too many connections from this address"
+        return ""
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is no more."""
+        self.connections.discard(connection)
+        self._watched.discard(connection)
+        self._per_address[connection.address] -= 1
+        if not self._per_address[connection.address]:
+            del self._per_address[connection.address]
+        if not self.connections:
+            self._drained.set()
+
+    def watch(self, connection: Connection) -> None:
+        """Look at the clock for a connection."""
+        if connection in self.connections:
+            self._watched.add(connection)
+
+    def unwatch(self, connection: Connection) -> None:
+        """No time-out can happen to a connection now."""
+        self._watched.discard(connection)
+
+    def start_handshake(self, handshake: Coroutine[None, None, None], number: int) -> None:
+        """Run a handshake as a task of the server."""
+        task = asyncio.create_task(handshake, name=f"handshake {number}")
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
+
+    async def answer(self, connection: Connection, request: Request) -> None:
+        """Answer a request.
+
+        Raises:
+            RefusedError: It is refused.
+            RemoteProtocolError: It is no request that the protocol knows.
+        """
+        if len(self._handshakes) > self.config.limits.handshakes:
+            raise RefusedError("too many logins at this moment", 503)
+        answer = self._answers.get(request.method)
+        if answer is None:
+            raise RefusedError(f"the method {request.method} is not known here", 501)
+        await answer(connection, request)
+
+    # ----- answers
+
+    async def _answer_get(self, connection: Connection, request: Request) -> None:
+        if not request.mount:
+            await self._answer_table(connection, request)
+            return
+        mountpoint = self.mountpoints.get(request.mount)
+        if mountpoint is None:
+            if request.version == 1 and not request.from_browser:
+                connection.finish(response.table(request, self._whole_table(), self.config.server_name, self.utc()))
+                return
+            raise RefusedError(f"there is no mountpoint {request.mount}", 404)
+        account = None if mountpoint.config.open else await self._login_rover(request, mountpoint)
+        if not mountpoint.is_live:
+            raise RefusedError(f"mountpoint {request.mount} is offline: no station feeds it now", 503)
+        if connection.is_closing:
+            return
+        if account is not None:
+            self.authenticator.begin_session(account)
+        chunked = self._chunked(request, mountpoint)
+        head = response.stream_opened(request, self.config.server_name, self.utc(), chunked=chunked)
+        connection.become_rover(head, mountpoint, account, chunked=chunked)
+
+    async def _login_rover(self, request: Request, mountpoint: Mountpoint) -> Account:
+        account = await self.authenticator.login(request.credentials)
+        if not account.covers(mountpoint.name):
+            raise RefusedError(f"the account {account.name} does not cover mountpoint {mountpoint.name}", 403)
+        return account
+
+    def _chunked(self, request: Request, mountpoint: Mountpoint) -> bool:
+        """Version 2 streams are chunked, unless the mountpoint or the client's kind wants them plain."""
+        if request.version == 1 or request.http != "HTTP/1.1":
+            return False
+        configured = mountpoint.config.output
+        return (self.config.output_for(request.agent) if configured == "auto" else configured) != "identity"
+
+    async def _answer_table(self, connection: Connection, request: Request) -> None:
+        if request.from_browser:
+            connection.finish(response.page(self._page(), self.config.server_name, self.utc()))
+            return
+        text = self._whole_table()
+        if request.query:
+            text = build_table(await self._ask_table(request))
+        connection.finish(response.table(request, text, self.config.server_name, self.utc()))
+
+    async def _ask_table(self, request: Request) -> list[Record]:
+        query = parse_query(request.query)
+        account = await self.authenticator.login(request.credentials) if query.auth and request.credentials else None
+
+        def allowed(name: str) -> bool:
+            mountpoint = self.mountpoints.get(name)
+            return mountpoint is not None and (mountpoint.config.open or (account is not None and account.covers(name)))
+
+        return query.select(self._records(), allowed)
+
+    async def _answer_source(self, connection: Connection, request: Request) -> None:
+        if not request.mount:
+            raise RefusedError("the request names no mountpoint", 404)
+        account = await self._login_source(request)
+        if connection.is_closing:
+            return
+        mountpoint = self.mountpoints.for_source(request.mount)
+        self._make_way(mountpoint, account)
+        self.authenticator.begin_session(account)
+        go_on = response.CONTINUE if request.expects_continue else b""
+        head = response.source_accepted(request, self.config.server_name, self.utc())
+        connection.become_source(go_on + head, mountpoint, account)
+
+    async def _login_source(self, request: Request) -> Account:
+        if request.password is not None:
+            return await self.authenticator.login_source(request.mount, request.password)
+        account = await self.authenticator.login(request.credentials)
+        if not account.may_feed(request.mount):
+            raise RefusedError(f"the account {account.name} may not feed mountpoint {request.mount}", 403)
+        return account
+
+    def _make_way(self, mountpoint: Mountpoint, account: Account) -> None:
+        """A mountpoint has one source; the same account takes over from a connection that has gone silent."""
+        source = mountpoint.source
+        if source is None:
+            return
+        silent_s = self.now() - mountpoint.source_last_s
+        if source.account != account.name or silent_s < self.config.limits.takeover_s:
+            raise RefusedError(f"mountpoint {mountpoint.name} is fed already", 409)
+        source.close("taken over")
+
+    # ----- the sourcetable
+
+    def _records(self) -> list[Record]:
+        if self._table is None or self.now() - self._table[0] > _TABLE_AGE_S:
+            records = self.mountpoints.records()
+            self._table = (self.now(), records, build_table(records))
+        return self._table[1]
+
+    def _whole_table(self) -> bytes:
+        self._records()
+        assert self._table is not None
+        return self._table[2]
+
+    def _page(self) -> str:
+        """A page for a person: what there is, and how to connect."""
+        info = self.config.caster
+        rows = "".join(
+            f"<tr><td>{escape(m.name)}<td>{escape(m.config.kind)}<td>{'online' if m.is_live else 'offline'}"
+            f"<td>{escape(m.mount.traffic.format_details())}<td>{escape(m.config.country)}"
+            for m in self.mountpoints
+        )
+        return (
+            f"<!DOCTYPE html><html lang=en><meta charset=utf-8><title>{escape(info.identifier)}</title>"
+            f"<h1>{escape(info.identifier)}</h1><p>{escape(info.operator)}</p>"
+            "<p>This is an NTRIP caster: connect with an NTRIP client to one of these mountpoints.</p>"
+            f"<table border=1><tr><th>Mountpoint<th>Kind<th>State<th>Messages<th>Country{rows}</table></html>\n"
+        )
+
+    # ----- inside
+
+    def _connection(self) -> Connection:
+        self._numbers += 1
+        return Connection(self, self._numbers)
+
+    def _bind(self, host: str, port: int) -> socket.socket | None:
+        """A listening socket whose options the accepted ones inherit (Linux); None without IPv6 on this machine."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        limits = self.config.limits
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError:
+            return None
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(limits.keepalive_s)))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.socket_buffer_bytes)
+            sock.bind((host, port))
+        except OSError as error:
+            sock.close()
+            if family == socket.AF_INET6 and self._listeners:
+                _log.warning("no IPv6", host=host, error=error.strerror)
+                return None
+            raise ConfigError(f"listen: {host} port {port}: {error.strerror}") from None
+        sock.setblocking(False)
+        return sock
+
+    def _is_trusted(self, connection: Connection) -> bool:
+        """Connections from these networks are not limited per address."""
+        try:
+            address = ip_address(connection.address)
+        except ValueError:
+            return False
+        return any(address in network for network in self.config.listen.trusted)
+
+    async def _sweep(self) -> None:
+        """Once a second, look at the clock for the connections that a time-out can happen to."""
+        while True:
+            await asyncio.sleep(1.0)
+            started = time.perf_counter()
+            now_s = self.now()
+            for connection in list(self._watched):
+                connection.check(now_s)
+            if time.perf_counter() - started > 0.1:
+                _log.warning("slow sweep", connections=len(self._watched))

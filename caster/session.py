@@ -1,0 +1,478 @@
+"""One connection: its request, its answer, and its life as a rover or a base station.
+
+`Connection` is the asyncio protocol. It feeds a `RequestReader`; once the head is whole, the handshake runs as a task
+of the server (a login may wait for a thread) while reading is paused, and ends in one of: an answer and the end of the
+connection, a `RoverSession`, or a `SourceSession`, to which the later bytes go. Nothing is parsed and nothing waits here:
+time-outs are `check`s that the server calls once a second for the connections that can run into one.
+
+Every connection ends once, in `end`, with a reason of few words that is logged and counted.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from caster.accounts import Account
+from caster.codec.ntrip import ChunkedDecoder, Gga, GgaExtractor, Request, RequestReader, TlsHello, parse_gga, response
+from caster.errors import RefusedError, RemoteProtocolError
+from caster.hub import Mount, Subscriber
+from caster.mountpoints import Mountpoint
+
+if TYPE_CHECKING:
+    from caster.server import Server
+
+__all__ = ["Connection", "RoverSession", "SourceSession"]
+
+_log = structlog.get_logger(__name__)
+
+_BARE_REQUEST_S = 1.0  # a `GET /` without headers is taken as it is after this silence
+# Port scans, health checks and broken clients are counted; a line for each would flood the log.
+_QUIET_REASONS = frozenset(
+    {"answered", "bad request", "closed before a request", "closed by the client", "connection lost", "head time-out"}
+)
+
+
+class _Handler(Protocol):
+    """What a connection hands its bytes to, once it has a role."""
+
+    kind: str
+
+    def receive(self, data: bytes) -> None: ...
+    def receive_eof(self) -> None: ...
+    def check(self, now_s: float) -> None: ...
+    def leave(self) -> None: ...
+    def summary(self) -> dict[str, object]: ...
+
+
+class Connection(asyncio.Protocol):
+    """One TCP connection.
+
+    Attributes:
+        number: Unique in this process.
+        address: The peer's address.
+        request: What it asked, once known.
+        received_bytes: After the head.
+    """
+
+    def __init__(self, server: "Server", number: int) -> None:
+        self.server = server
+        self.number = number
+        self.address = ""
+        self.request: Request | None = None
+        self.received_bytes = 0
+        self._opened_s = server.now()
+        self._heard_s = self._opened_s
+        self._reader: RequestReader | None = None
+        self._handler: _Handler | None = None
+        self._reason = ""
+        self._answering = False
+        self._flushing_since: float | None = None
+
+    # ----- called by asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        limits = self.server.config.limits
+        transport.set_write_buffer_limits(high=0)
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0].removeprefix("::ffff:") if peer else ""
+        self._reader = RequestReader(limits.head_bytes, limits.head_lines)
+        refusal = self.server.admit(self)
+        if refusal:
+            self._write_refusal(503, refusal)
+            self.end(refusal)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        try:
+            if self._handler is not None:
+                self.received_bytes += len(data)
+                self._handler.receive(data)
+            elif self._reader is not None and not self._reason:
+                self._heard_s = self.server.now()
+                self._on_head(self._reader.receive_data(data))
+        except RemoteProtocolError as error:
+            self._on_bad_bytes(error)
+        except Exception:
+            _log.exception("session failed", session=self.number)
+            self.end("internal error")
+
+    def eof_received(self) -> bool:
+        """The client sends no more; a rover may still want its stream (so the transport stays open)."""
+        if self._handler is not None:
+            self._handler.receive_eof()
+        elif not self._answering:
+            self._take_bare_request()
+        return not self._reason
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is no more."""
+        self.end("connection lost" if error else "closed by the client")
+        self.server.forget(self)
+
+    def pause_writing(self) -> None:
+        """The socket takes no more for now."""
+        self._flushing_since = self.server.now()
+        self.server.watch(self)
+        if isinstance(self._handler, RoverSession):
+            self._handler.outlet.stall(self._flushing_since)
+
+    def resume_writing(self) -> None:
+        """The socket has taken all."""
+        self._flushing_since = None
+        if isinstance(self._handler, RoverSession):
+            self._handler.outlet.resume()
+            self.server.unwatch(self)
+
+    # ----- called by the server
+
+    def check(self, now_s: float) -> None:
+        """Look at the clock: has a time-out passed?"""
+        limits = self.server.config.limits
+        if self._flushing_since is not None and now_s - self._flushing_since > limits.write_timeout_s:
+            self.end("too slow", abort=True)
+        elif self._handler is not None:
+            self._handler.check(now_s)
+        elif self._answering or self._reason:
+            return
+        elif now_s - self._opened_s > limits.head_timeout_s:
+            self._write_refusal(408, f"no whole request within {limits.head_timeout_s:g} s")
+            self.end("head time-out")
+        elif now_s - self._heard_s > _BARE_REQUEST_S:
+            self._take_bare_request(final=False)
+
+    def end(self, reason: str, *, abort: bool = False) -> None:
+        """End the connection, once; what is in the transport's buffer is still sent, unless aborted."""
+        if self._reason:
+            if abort:
+                self.transport.abort()
+            return
+        self._reason = reason
+        if self._handler is not None:
+            self._handler.leave()
+        self._report()
+        if abort:
+            self.transport.abort()
+        else:
+            self.transport.close()
+            self.server.watch(self)  # a client that never reads must not hold its last bytes for ever
+
+    # ----- the head and the answer
+
+    def _take_bare_request(self, *, final: bool = True) -> None:
+        """A request line without headers and blank line, by a client that waits or has half-closed."""
+        assert self._reader is not None
+        try:
+            request = self._reader.receive_eof()
+        except RemoteProtocolError as error:
+            self._on_bad_bytes(error)
+            return
+        if request is not None and (final or not request.http):
+            self._on_head(request)
+        elif final:
+            self.end("closed before a request")
+
+    def _on_head(self, request: Request | TlsHello | None) -> None:
+        if isinstance(request, TlsHello):
+            self.end("TLS on the plain port", abort=True)
+        elif request is not None:
+            self.request = request
+            self._answering = True
+            self.transport.pause_reading()
+            self.server.start_handshake(self._handshake(request), self.number)
+
+    async def _handshake(self, request: Request) -> None:
+        try:
+            await self.server.answer(self, request)
+        except (RefusedError, RemoteProtocolError) as error:
+            await self._refuse(request, error.status, str(error))
+        except Exception:
+            _log.exception("handshake failed", session=self.number, mount=request.mount)
+            await self._refuse(request, 500, "internal error")
+        finally:
+            self._answering = False
+
+    async def _refuse(self, request: Request, status: int, reason: str) -> None:
+        if status == 401:  # a client that tries passwords, or one that loops, is slowed down
+            await asyncio.sleep(self.server.config.limits.refusal_delay_s)
+        if not self._reason:
+            self._write_refusal(status, reason, request)
+            self.end(f"refused: {status} {reason}")
+
+    def _write_refusal(self, status: int, reason: str, request: Request | None = None) -> None:
+        config = self.server.config
+        realm = request.mount if request else ""
+        self.transport.write(response.refusal(status, reason, config.server_name, self.server.utc(), request, realm))
+
+    def _on_bad_bytes(self, error: RemoteProtocolError) -> None:
+        if self._handler is None:
+            self._write_refusal(error.status, str(error))
+        self.end("bad request" if self._handler is None else f"bad stream: {error}")
+
+    # ----- called by the server's answers
+
+    @property
+    def is_closing(self) -> bool:
+        """The connection has ended, or its client has gone during the handshake."""
+        return bool(self._reason) or self.transport.is_closing()
+
+    def finish(self, data: bytes, reason: str = "answered") -> None:
+        """Send a whole answer and end."""
+        self.transport.write(data)
+        self.end(reason)
+
+    def become_rover(self, head: bytes, mountpoint: Mountpoint, account: Account | None, *, chunked: bool) -> None:
+        """Answer with a stream's head; the stream follows a moment later.
+
+        Naive clients read the head as text with their first read, so that nothing may stick to it.
+        """
+        assert self.request is not None
+        self.transport.write(head)
+        rover = RoverSession(self, self.request, mountpoint, account, chunked=chunked)
+        self._handler = rover
+        asyncio.get_running_loop().call_later(self.server.config.limits.header_gap_s, self._begin, rover.begin)
+
+    def become_source(self, head: bytes, mountpoint: Mountpoint, account: Account) -> None:
+        """Answer that the base station may send."""
+        assert self.request is not None
+        self.transport.write(head)
+        source = SourceSession(self, self.request, mountpoint, account)
+        self._handler = source
+        self._begin(source.begin)
+
+    def _begin(self, begin: Callable[[], None]) -> None:
+        """Let the handler begin, then give it what came after the head, and read on."""
+        if self._reason:
+            return
+        try:
+            begin()
+        except Exception:
+            _log.exception("session failed", session=self.number)
+            self.end("internal error")
+            return
+        if isinstance(self._handler, RoverSession):
+            self.server.unwatch(self)
+        trailing, self._reader = (self._reader.trailing if self._reader else b""), None
+        if trailing:
+            self.data_received(trailing)
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _report(self) -> None:
+        request, kind = self.request, self._handler.kind if self._handler else "request"
+        self.server.counters.ended[kind, self._reason.partition(":")[0]] += 1
+        if kind == "request" and self._reason in _QUIET_REASONS:
+            return
+        details = self._handler.summary() if self._handler else {}
+        _log.info(
+            f"{kind} ended",
+            reason=self._reason,
+            session=self.number,
+            address=self.address,
+            seconds=round(self.server.now() - self._opened_s, 1),
+            **({"mount": request.mount, "agent": request.agent[:80], "version": request.version} if request else {}),
+            **details,
+        )
+
+
+class RoverSession:
+    """A rover: `caster.mountpoints.Rover` for the kinds.
+
+    Attributes:
+        outlet: The bounded way to it.
+        gga: The last sentence that it sent.
+        gga_count: Sentences that it sent.
+    """
+
+    kind = "rover"
+
+    def __init__(
+        self,
+        connection: Connection,
+        request: Request,
+        mountpoint: Mountpoint,
+        account: Account | None,
+        *,
+        chunked: bool,
+    ) -> None:
+        self._connection = connection
+        self._request = request
+        self._mountpoint = mountpoint
+        self._account = account
+        self._mount: Mount | None = None
+        self._begun = False
+        self._extractor = GgaExtractor()
+        self._decoder = ChunkedDecoder() if request.chunked else None
+        self.outlet = Subscriber(connection.transport, connection.server.config.limits.backlog_bytes, chunked=chunked)
+        self.gga: Gga | None = None
+        self.gga_count = 0
+
+    @property
+    def number(self) -> int:
+        """Of the session, unique in this process."""
+        return self._connection.number
+
+    @property
+    def account(self) -> str:
+        """The account's name; empty for a rover that needed none."""
+        return self._account.name if self._account else ""
+
+    @property
+    def address(self) -> str:
+        """The peer's address."""
+        return self._connection.address
+
+    def begin(self) -> None:
+        """The head has been sent: subscribe, and take the position that came with the request."""
+        self._begun = True
+        self._mountpoint.on_subscribe(self)
+        gga = parse_gga(self._request.gga) if self._request.gga else None
+        if gga is not None:
+            self._take_gga(gga)
+
+    def send(self, data: bytes) -> bool:
+        """Send whole frames to this rover alone; False where they do not fit into its backlog."""
+        return self.outlet.send(data)
+
+    def follow(self, mount: Mount | None) -> None:
+        """Follow a mount instead of the present one."""
+        if self._mount is not None:
+            self._mount.detach(self.outlet)
+        self._mount = mount
+        if mount is not None:
+            mount.attach(self.outlet)
+
+    def close(self, reason: str) -> None:
+        """End the session."""
+        self._connection.end(reason)
+
+    def receive(self, data: bytes) -> None:
+        """Hand on what the rover sent, and look for its position."""
+        if self._decoder is not None:
+            data = self._decoder.receive_data(data)
+        self._mountpoint.on_uplink(self, data)
+        for gga in self._extractor.receive_data(data):
+            self._take_gga(gga)
+
+    def receive_eof(self) -> None:
+        """The rover has half-closed and may still read; if it has gone, the next send tells."""
+
+    def check(self, now_s: float) -> None:
+        """A rover has no time-out but that of its stalled socket."""
+
+    def leave(self) -> None:
+        """The session ends."""
+        self.follow(None)
+        if self._begun:
+            self._mountpoint.on_leave(self)
+        if self._account is not None:
+            self._connection.server.authenticator.end_session(self._account.name)
+
+    def summary(self) -> dict[str, object]:
+        """For the log."""
+        position = {}
+        if self.gga is not None and self.gga.latitude_deg is not None and self.gga.longitude_deg is not None:
+            position = {"latitude": round(self.gga.latitude_deg, 4), "longitude": round(self.gga.longitude_deg, 4)}
+        return {
+            "account": self.account,
+            "sent_bytes": self.outlet.sent_bytes,
+            "received_bytes": self._connection.received_bytes,
+            "dropped": self.outlet.dropped,
+            "gga": self.gga_count,
+            **position,
+        }
+
+    def _take_gga(self, gga: Gga) -> None:
+        self.gga = gga
+        self.gga_count += 1
+        self._mountpoint.on_gga(self, gga)
+
+
+class SourceSession:
+    """A base station: `caster.mountpoints.Source` for the kinds."""
+
+    kind = "source"
+
+    def __init__(self, connection: Connection, request: Request, mountpoint: Mountpoint, account: Account) -> None:
+        self._connection = connection
+        self._mountpoint = mountpoint
+        self._account = account
+        self._decoder = ChunkedDecoder() if request.chunked else None
+        self._left = _content_length(request)
+        self.agent = request.agent
+
+    @property
+    def number(self) -> int:
+        """Of the session, unique in this process."""
+        return self._connection.number
+
+    @property
+    def account(self) -> str:
+        """The account's name."""
+        return self._account.name
+
+    @property
+    def address(self) -> str:
+        """The peer's address."""
+        return self._connection.address
+
+    def begin(self) -> None:
+        """The head has been sent."""
+        self._mountpoint.source = self
+        self._mountpoint.source_last_s = self._connection.server.now()
+        self._mountpoint.on_source(self)
+
+    def close(self, reason: str) -> None:
+        """End the session."""
+        self._connection.end(reason)
+
+    def receive(self, data: bytes) -> None:
+        """Hand on what the station sent."""
+        self._mountpoint.source_last_s = self._connection.server.now()
+        if self._decoder is not None:
+            data = self._decoder.receive_data(data)
+        elif self._left is not None:
+            data = data[: self._left]
+            self._left -= len(data)
+        if data:
+            self._mountpoint.on_source_data(self, data, time.time_ns())
+        if self._left == 0 or (self._decoder is not None and self._decoder.done):
+            self.close("ended by the source")
+
+    def receive_eof(self) -> None:
+        """The station sends no more."""
+        self.close("ended by the source")
+
+    def check(self, now_s: float) -> None:
+        """A silent station is dead: it must not hold its mountpoint."""
+        if now_s - self._mountpoint.source_last_s > self._connection.server.config.limits.source_idle_s:
+            self.close("source idle")
+
+    def leave(self) -> None:
+        """The session ends."""
+        if self._mountpoint.source is self:
+            self._mountpoint.on_source_gone(self)
+            self._mountpoint.source = None
+        self._connection.server.authenticator.end_session(self._account.name)
+
+    def summary(self) -> dict[str, object]:
+        """For the log."""
+        traffic = self._mountpoint.mount.traffic
+        return {
+            "account": self.account,
+            "received_bytes": self._connection.received_bytes,
+            "frames": traffic.frame_count,
+        }
+
+
+def _content_length(request: Request) -> int | None:
+    """How long a body is; None for a stream without an end, as which 0 counts, too."""
+    text = request.headers.get("content-length", "")
+    if request.chunked or not text.isdecimal() or len(text) > 18:
+        return None
+    return int(text) or None
