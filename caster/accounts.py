@@ -366,4 +366,5 @@ def _share_sqlite(connection: Any, _record: object) -> None:
     """Let the service read while a command writes."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()

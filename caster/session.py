@@ -2,7 +2,7 @@
 
 `Connection` is the asyncio protocol. It feeds a `RequestReader`; once the head is whole, the handshake runs as a task
 of the server (a login may wait for a thread) while reading is paused, and ends in one of: an answer and the end of the
-connection, a `RoverSession`, or a `SourceSession`, to which the later bytes go. Nothing is parsed and nothing waits here:
+connection, a `RoverSession`, or a `SourceSession`, to which the later bytes go. Nothing is parsed or awaited here:
 time-outs are `check`s that the server calls once a second for the connections that can run into one.
 
 Every connection ends once, in `end`, with a reason of few words that is logged and counted.
@@ -29,6 +29,7 @@ __all__ = ["Connection", "RoverSession", "SourceSession"]
 _log = structlog.get_logger(__name__)
 
 _BARE_REQUEST_S = 1.0  # a `GET /` without headers is taken as it is after this silence
+_HALF_CLOSE_S = 5.0
 # Port scans, health checks and broken clients are counted; a line for each would flood the log.
 _QUIET_REASONS = frozenset(
     {"answered", "bad request", "closed before a request", "closed by the client", "connection lost", "head time-out"}
@@ -214,7 +215,11 @@ class Connection(asyncio.Protocol):
             self._write_refusal(error.status, str(error))
         self.end("bad request" if self._handler is None else f"bad stream: {error}")
 
-    # ----- called by the server's answers
+    # ----- called by the server's answers and the sessions
+
+    def age_s(self) -> float:
+        """Seconds since the client connected."""
+        return self.server.now() - self._opened_s
 
     @property
     def is_closing(self) -> bool:
@@ -274,7 +279,7 @@ class Connection(asyncio.Protocol):
             reason=self._reason,
             session=self.number,
             address=self.address,
-            seconds=round(self.server.now() - self._opened_s, 1),
+            seconds=round(self.age_s(), 1),
             **({"mount": request.mount, "agent": request.agent[:80], "version": request.version} if request else {}),
             **details,
         )
@@ -360,7 +365,9 @@ class RoverSession:
             self._take_gga(gga)
 
     def receive_eof(self) -> None:
-        """The rover has half-closed and may still read; if it has gone, the next send tells."""
+        """Half-closed, or gone: who half-closes does so right after the request, and still wants the stream."""
+        if self._connection.age_s() > _HALF_CLOSE_S:
+            self._connection.end("closed by the client")
 
     def check(self, now_s: float) -> None:
         """A rover has no time-out but that of its stalled socket."""
