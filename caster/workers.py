@@ -1,25 +1,31 @@
-"""Threads that solve while the event loop serves: one waiting job for each key, the newest.
+"""Threads that solve while the event loop serves, bounded for each rover and station.
 
-The loop hands over a job under a key (a rover, a station). While a key's job waits, a newer one takes its place: a
-stale epoch is replaced, never queued, so the backlog is bounded by the number of keys, and a slow machine solves fewer
-epochs instead of older ones. Jobs of one key never run at the same time, so a key's state needs no lock. Keys are
-served in the order in which they came. Results go back to the loop; the jobs spend their time in kernels that release
-the interpreter lock.
+The loop hands over jobs under a key (a rover, a station). Jobs of one key run one at a time and in order, so a key's
+state needs no lock. Epochs that arrive together, as over a mobile network, are all solved; a job that has waited
+for `STALE_S` while a newer one of its key waits behind it is stale and dropped, and so is the oldest beyond
+`BURST_MAX`: a machine that is too slow solves fewer epochs, not older ones. Keys take turns. Results go back to the
+loop; the jobs spend their time in kernels that release the interpreter lock.
 """
 
 import asyncio
 import os
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, Final, NamedTuple, Self
 
 import structlog
 
-__all__ = ["THREADS_MAX", "Workers"]
+__all__ = ["BURST_MAX", "STALE_S", "THREADS_MAX", "Workers"]
 
 THREADS_MAX: Final = 8
 """More threads than this only wait for the interpreter lock between their kernels."""
+STALE_S: Final = 0.5
+"""A rover that moves wants its latest place; what has waited for longer only delays it."""
+BURST_MAX: Final = 32
+"""Jobs that may wait under one key."""
 
 _log = structlog.get_logger(__name__)
 
@@ -29,6 +35,7 @@ class _Job(NamedTuple):
 
     work: Callable[[], Any]
     done: Callable[[Any], None]
+    submitted_s: float
 
 
 class Workers:
@@ -39,16 +46,16 @@ class Workers:
 
     Attributes:
         finished: Count of jobs whose result was handed to the loop.
-        replaced: Count of jobs that a newer one of their key took the place of.
+        dropped: Count of jobs that were stale, or the oldest of too many.
         failed: Count of jobs that raised; each is logged and ends nothing else.
     """
 
     def __init__(self, threads: int | None = None) -> None:
         self.finished = 0
-        self.replaced = 0
+        self.dropped = 0
         self.failed = 0
         self._count = min(threads or os.cpu_count() or 1, THREADS_MAX)
-        self._waiting: dict[Hashable, _Job] = {}
+        self._waiting: dict[Hashable, deque[_Job]] = {}
         self._running: set[Hashable] = set()
         self._wake = threading.Condition()
         self._closing = False
@@ -73,18 +80,21 @@ class Workers:
     @property
     def backlog(self) -> int:
         """Jobs that wait."""
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     def submit(self, key: Hashable, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Run `work()` in a thread and `done(result)` on the loop; takes the place of the key's waiting job."""
+        """Run `work()` in a thread and then `done(result)` on the loop, after what waits under the same key."""
         with self._wake:
-            self.replaced += key in self._waiting
-            self._waiting[key] = _Job(work, done)  # a replaced job keeps its turn
+            jobs = self._waiting.setdefault(key, deque())
+            if len(jobs) == BURST_MAX:
+                jobs.popleft()
+                self.dropped += 1
+            jobs.append(_Job(work, done, time.monotonic()))
             if key not in self._running:
                 self._wake.notify()
 
     def cancel(self, key: Hashable) -> None:
-        """Forget the key's waiting job; one that runs ends, and its result is still handed over."""
+        """Forget what waits under a key; a job that runs ends, and its result is still handed over."""
         with self._wake:
             self._waiting.pop(key, None)
 
@@ -106,9 +116,20 @@ class Workers:
                 for key in self._waiting:
                     if key not in self._running:
                         self._running.add(key)
-                        return key, self._waiting.pop(key)
+                        return key, self._next_of(key)
                 self._wake.wait()
         return None
+
+    def _next_of(self, key: Hashable) -> _Job:
+        """The first job of a key that is not stale; the key goes to the end of the row."""
+        jobs = self._waiting.pop(key)
+        while len(jobs) > 1 and time.monotonic() - jobs[0].submitted_s > STALE_S:
+            jobs.popleft()
+            self.dropped += 1
+        job = jobs.popleft()
+        if jobs:
+            self._waiting[key] = jobs
+        return job
 
     def _finish(self, key: Hashable, deliver: Callable[[], None] | None) -> None:
         with self._wake:

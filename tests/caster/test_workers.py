@@ -1,9 +1,9 @@
-"""Solver threads: the newest job of a key, one at a time, and a failure that ends nothing else."""
+"""Solver threads: jobs of a key one at a time and never stale, and a failure that ends nothing else."""
 
 import asyncio
 import threading
 
-from caster.workers import Workers
+from caster.workers import BURST_MAX, Workers
 
 WAIT_S = 10.0
 
@@ -28,7 +28,8 @@ async def test_a_result_comes_back_on_the_loop():
     assert on_loop
 
 
-async def test_a_stale_job_is_replaced_and_never_queued():
+async def held_up(*names):
+    """Submit named jobs under one key while the first holds the thread; what came back, and the pool."""
     gate, started, arrived, seen = threading.Event(), threading.Event(), asyncio.Event(), []
 
     def first():
@@ -38,18 +39,38 @@ async def test_a_stale_job_is_replaced_and_never_queued():
 
     def done(result):
         seen.append(result)
-        if result == "last":
+        if result == names[-1]:
             arrived.set()
 
     async with Workers(2) as workers:
         workers.submit("rover", first, done)
         assert await asyncio.to_thread(started.wait, WAIT_S)
-        for name in ("second", "third", "last"):
+        for name in names:
             workers.submit("rover", lambda name=name: name, done)
-        assert workers.backlog == 1
+        assert workers.backlog == min(len(names), BURST_MAX)
         gate.set()
         await wait_for(arrived)
-        assert (seen, workers.replaced, workers.finished) == (["first", "last"], 2, 2)
+    return seen, workers
+
+
+async def test_jobs_that_arrive_together_all_run_in_order():
+    seen, workers = await held_up("second", "third", "last")
+    assert seen == ["first", "second", "third", "last"]
+    assert (workers.dropped, workers.finished) == (0, 4)
+
+
+async def test_a_stale_job_gives_way_to_the_newest(monkeypatch):
+    monkeypatch.setattr("caster.workers.STALE_S", -1.0)
+    seen, workers = await held_up("second", "third", "last")
+    assert seen == ["first", "last"]
+    assert (workers.dropped, workers.finished) == (2, 2)
+
+
+async def test_a_key_has_a_bounded_backlog_and_loses_its_oldest():
+    names = [str(number) for number in range(BURST_MAX + 5)]
+    seen, workers = await held_up(*names)
+    assert seen == ["first", *names[5:]]
+    assert workers.dropped == 5
 
 
 async def test_jobs_of_one_key_never_run_together_while_other_keys_go_on():
