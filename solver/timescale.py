@@ -16,6 +16,7 @@ __all__ = [
     "NS",
     "WEEK_NS",
     "from_datetime",
+    "from_unix",
     "from_utc",
     "from_week",
     "leap_seconds",
@@ -29,6 +30,7 @@ NS: Final = 1_000_000_000
 DAY_NS: Final = 86_400 * NS
 WEEK_NS: Final = 7 * DAY_NS
 GPS_EPOCH: Final = datetime(1980, 1, 6, tzinfo=UTC)
+_UNIX_GPS_EPOCH_NS: Final = 315_964_800 * NS
 BDT_OFFSET_S: Final = 14
 BDT_WEEK_OFFSET: Final = 1356
 """GPS week of BDT week 0 (2006-01-01)."""
@@ -60,6 +62,11 @@ def to_utc(time_ns: int) -> int:
 def from_utc(utc_ns: int) -> int:
     """The GPST instant of nanoseconds of UTC counted without leap seconds since 1980-01-06."""
     return utc_ns + bisect_right(_LEAP_UTC_NS, utc_ns) * NS
+
+
+def from_unix(unix_ns: int) -> int:
+    """The GPST instant of nanoseconds since 1970-01-01 UTC, as computers count them (`time.time_ns`)."""
+    return from_utc(unix_ns - _UNIX_GPS_EPOCH_NS)
 
 
 def from_week(week: int, tow_s: float) -> int:

@@ -20,6 +20,12 @@ def test_leap_seconds_are_those_of_rtklib(week: int) -> None:
     assert timescale.leap_seconds(timescale.from_week(week, 1000.0)) == gpst.time - rtklib.gpst2utc(gpst).time
 
 
+def test_a_computers_clock_counts_from_1970_and_leaves_leap_seconds_out() -> None:
+    """2017-01-01 00:00:00 UTC was 1483228800 s after 1970 and GPS week 1930, second 18."""
+    assert timescale.from_unix(1_483_228_800 * NS) == timescale.from_week(1930, 18.0)
+    assert timescale.from_unix(1_483_228_799 * NS) == timescale.from_week(1930, 16.0)
+
+
 def test_the_last_leap_second_begins_with_2017() -> None:
     """GPST was 17 s ahead of UTC until the end of 2016 and 18 s from then on (IERS Bulletin C 52)."""
     new_year_ns = timescale.from_datetime(datetime(2017, 1, 1)) + 17 * NS
