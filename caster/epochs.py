@@ -2,8 +2,9 @@
 
 `EpochAssembler` takes frames as they come, each with its time of reception if there is one, and gives an `Epoch` when
 it is complete: when its last message says so (multiple-message bit), when the epoch time changes, or when `expire` is
-called later than the time-out. The multiple-message bit is believed only after it was right for two epochs, since some
-senders never set it. On the way the assembler learns what else the stream says: the station's position and equipment,
+called later than the time-out. The bit is believed only after two epochs that had one such message each, since some
+senders never set it, and not before as many messages have come as in the epoch before, since some send the last
+message first. On the way the assembler learns what else the stream says: the station's position and equipment,
 GLONASS channels, ephemerides. It has no clock: times of reception are arguments.
 
 Rules: until the date is known (`caster.codec.rtcm.timing`), messages are kept, up to a limit; a damaged message is
@@ -32,7 +33,7 @@ from solver.model import Epoch
 from solver.signals import GLONASS, GPS, PRN_PER_SYSTEM
 from solver.timescale import DAY_NS, NS, WEEK_NS
 
-__all__ = ["AssemblerCounters", "EpochAssembler", "StationInfo"]
+__all__ = ["AssemblerCounters", "EpochAssembler", "StationDescription"]
 
 UNDATED_MESSAGES_MAX: Final = 4000
 """Messages kept until the date is known (some minutes of a full stream, 4 MB at most)."""
@@ -41,7 +42,7 @@ TIMEOUT_NS: Final = NS // 2
 RESTART_NS: Final = 10 * NS
 """An epoch earlier than the last by more than this means that the stream starts again."""
 MULTIPLE_BIT_PROOFS: Final = 2
-"""Epochs in a row in which the multiple-message bit was right, before it closes epochs."""
+"""Epochs in a row in which one message said that it was the last, before that closes epochs."""
 POSITION_TOLERANCE_M: Final = 0.001
 """A station that moves by more than this is reported; positions come in tenths of a millimetre."""
 _BIAS_INVALID_M: Final = -655.36
@@ -57,7 +58,7 @@ _STATION_FIELDS: Final[dict[int, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class StationInfo:
+class StationDescription:
     """What a stream's 1005 to 1008, 1033 and 1230 said last.
 
     Attributes:
@@ -134,7 +135,7 @@ class EpochAssembler:
             channels: Table of GLONASS channels to share.
             timeout_ns: How long an epoch is waited for after the reception of its first message.
         """
-        self.station = StationInfo()
+        self.station = StationDescription()
         self.ephemerides = EphemerisStore() if ephemerides is None else ephemerides
         self.channels = new_channels() if channels is None else channels
         self.counters = AssemblerCounters()
@@ -150,8 +151,9 @@ class EpochAssembler:
         self._open: list[Part] = []
         self._open_ns = 0
         self._open_received_ns: int | None = None
-        self._ends: list[bool] = []
+        self._ends = 0
         self._proofs = 0
+        self._usual_count = 0
         self._closed_ns: int | None = None
         self._tracking = Tracking()
         self._rollovers: dict[tuple[int, int], float] = {}
@@ -309,9 +311,7 @@ class EpochAssembler:
             self.counters.faulty += 1
             self.last_fault = f"RTCM 3 message {message.type}: {error}"
 
-    def _add(
-        self, part: Part, system: int, epoch: int, multiple: bool, received_ns: int | None
-    ) -> list[Epoch]:
+    def _add(self, part: Part, system: int, epoch: int, multiple: bool, received_ns: int | None) -> list[Epoch]:
         """Put a message's observations into the open epoch, or close that and open the next."""
         assert self._now_ns is not None
         by_day = self._closed_ns is not None or bool(self._open)
@@ -331,8 +331,8 @@ class EpochAssembler:
         if not self._open:
             self._open_ns, self._open_received_ns = time_ns, received_ns
         self._open.append(part)
-        self._ends.append(not multiple)
-        if not multiple and self._proofs >= MULTIPLE_BIT_PROOFS:
+        self._ends += not multiple
+        if self._ends and self._proofs >= MULTIPLE_BIT_PROOFS and len(self._open) >= self._usual_count:
             epochs += self._close()
         return epochs
 
@@ -359,9 +359,9 @@ class EpochAssembler:
         """Make the open epoch's `Epoch`."""
         if not self._open:
             return []
-        right = self._ends[-1] and not any(self._ends[:-1])
-        self._proofs = self._proofs + 1 if right else 0
-        parts, self._open, self._ends = self._open, [], []
+        self._proofs = self._proofs + 1 if self._ends == 1 else 0
+        self._usual_count = len(self._open)
+        parts, self._open, self._ends = self._open, [], 0
         self._closed_ns = self._open_ns
         self.counters.epochs += 1
         return [assemble(self._open_ns, parts, self.channels, self._tracking)]

@@ -1,7 +1,7 @@
 """Columns of one epoch's messages to an `Epoch`: order, carrier frequencies, and whether the carrier lost lock.
 
-Lock times come as indicators that promise a shortest time. The carrier is said to have slipped where that is shorter than
-what was promised at the last sight of the signal, or shorter than the time since then (RTCM 10403.3 DF402, DF407,
+Lock times come as indicators that promise a shortest time. The carrier is said to have slipped where that is shorter
+than what was promised at the last sight of the signal, or shorter than the time since then (RTCM 10403.3 DF402, DF407,
 DF013); a signal that was never seen counts from the receiver's previous epoch.
 """
 
@@ -136,14 +136,19 @@ def carrier_hz(sat: NDArray[Any], signal: NDArray[Any], channels: NDArray[np.int
 
 
 def assemble(time_ns: int, parts: list[Part], channels: NDArray[np.int8], tracking: Tracking) -> Epoch:
-    """Make an epoch of its messages' parts; MSM goes before legacy where both carry a system."""
+    """Make an epoch of its messages' parts, without cells that hold neither range.
+
+    MSM goes before legacy where both carry a system.
+    """
     modern = {system for part in parts if part.rank for system in part.systems()}
     parts = sorted((_without(part, modern) for part in parts), key=lambda part: -part.rank)
     raw = np.concatenate([part.raw for part in parts], axis=1)
+    values = np.concatenate([part.values for part in parts], axis=1)
+    seen = ~(np.isnan(values[rows.PSEUDORANGE_M]) & np.isnan(values[rows.PHASE_RANGE_M]))
+    raw, values = raw[:, seen], values[:, seen]
     keys = raw[rows.CELL_SATELLITE].astype(np.int64) * SIGNALS_PER_SYSTEM + raw[rows.CELL_SIGNAL] % SIGNALS_PER_SYSTEM
     keys, order = np.unique(keys, return_index=True)  # the first of equals: parts come by rank
-    raw = raw[:, order]
-    values = np.concatenate([part.values for part in parts], axis=1)[:, order]
+    raw, values = raw[:, order], values[:, order]
     sat, signal = raw[rows.CELL_SATELLITE], raw[rows.CELL_SIGNAL]
     frequency_hz = carrier_hz(sat, signal, channels)
     per_metre = frequency_hz / SPEED_OF_LIGHT_MPS

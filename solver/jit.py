@@ -43,14 +43,18 @@ def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
 @cache
 def _source_digest(module: str) -> str:
     """Name the sources of a module and of every project module that it imports, in turn."""
-    path = getattr(sys.modules.get(module), "__file__", None) or _origin(module)
-    if path is None:  # typed in at a prompt
+    sources: dict[str, bytes] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = getattr(sys.modules.get(name), "__file__", None) or _origin(name)
+        if name in sources or path is None:
+            continue
+        sources[name] = Path(path).read_bytes()
+        waiting += _project_imports(sources[name])
+    if module not in sources:  # typed in at a prompt
         return "unsaved"
-    source = Path(path).read_bytes()
-    digest = hashlib.blake2b(source, digest_size=10)
-    for name in sorted(set(_project_imports(source))):
-        digest.update(_source_digest(name).encode())
-    return digest.hexdigest()
+    return hashlib.blake2b(b"".join(sources[name] for name in sorted(sources)), digest_size=10).hexdigest()
 
 
 def _project_imports(source: bytes) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 The messages carry a week count that is cut to some bits, or a time of day, so full times need an instant that is
 known otherwise: `near_ns`. The systems' scales: GPS, QZSS, NavIC and Galileo count in GPST's seconds, BeiDou 14 s
-later, GLONASS in UTC + 3 h. Sources: IS-GPS-200 section 20.3.3, IS-QZSS-PNT, NavIC SPS ICD, BDS-SIS-ICD-B1I section 5.2,
-Galileo OS SIS ICD section 5.1, GLONASS ICD edition 5.1 section 4.4; week counts RTCM 10403.3 DF076, DF289, DF489, DF429.
+later, GLONASS in UTC + 3 h. Sources: IS-GPS-200 section 20.3.3, IS-QZSS-PNT, NavIC SPS ICD, BDS-SIS-ICD-B1I section
+5.2, Galileo OS SIS ICD section 5.1, GLONASS ICD edition 5.1 section 4.4; week counts RTCM 10403.3 DF076, DF289, DF429,
+DF489.
 """
 
 from collections.abc import Mapping
@@ -36,7 +37,11 @@ _URA_M: Final = (2.0, 2.8, 4.0, 5.7, 8.0, 11.3, 16.0, 32.0, 64.0, 128.0, 256.0, 
 """IS-GPS-200 section 20.3.3.3.1.3, nominal values; index 15 promises nothing. BeiDou and NavIC use the same."""
 _SISA_STEPS: Final = ((50, 0.01, 0.0), (75, 0.02, 0.5), (100, 0.04, 1.0), (126, 0.16, 2.0))
 _SISA_M: Final = tuple(
-    next(base + (index - (0, 50, 75, 100)[row]) * step for row, (top, step, base) in enumerate(_SISA_STEPS) if index < top)
+    next(
+        base + (index - (0, 50, 75, 100)[row]) * step
+        for row, (top, step, base) in enumerate(_SISA_STEPS)
+        if index < top
+    )
     for index in range(126)
 )
 """Galileo OS SIS ICD table 'SISA index values'; larger indices promise nothing."""
@@ -268,5 +273,6 @@ def _from_glonass(row: Any) -> Message:
 
 
 _GLONASS_UNSENT: Final = (
-    "almanac_health", "almanac_health_known", "p1", "p2", "p3", "p", "p4", "tau_c_s", "tau_gps_s", "ln_fifth", "reserved"
+    "almanac_health", "almanac_health_known", "p1", "p2", "p3", "p", "p4", "tau_c_s", "tau_gps_s", "ln_fifth",
+    "reserved",
 )  # fmt: skip

@@ -158,7 +158,7 @@ def _put_all(writer: _Writer, layout: Layout, values: Mapping[str, Any]) -> None
         if field.name not in values and field.name not in counts:
             raise LocalProtocolError(f"{field.name} is missing")
         if len(field.kind) == 1:
-            writer.put(field.bits, field.raw(counts.get(field.name, values.get(field.name))))
+            writer.put(field.bits, field.raw(counts[field.name] if field.name in counts else values[field.name]))
         else:
             _put_compound(writer, field, values[field.name])
 

@@ -54,7 +54,12 @@ _SYSTEM_PARAMETERS: Final = (
     )),
 )  # fmt: skip
 _TEXT: Final = (
-    *_STATION, _u("mjd", 16), _u("utc_s", 17), _u("characters", 7), _u("bytes", 8), Field("text", "utf8", count="bytes")
+    *_STATION,
+    _u("mjd", 16),
+    _u("utc_s", 17),
+    _u("characters", 7),
+    _u("bytes", 8),
+    Field("text", "utf8", count="bytes"),
 )
 _PHYSICAL: Final = (
     *_STATION, _u("physical_station", 12), _u("itrf_year", 6),

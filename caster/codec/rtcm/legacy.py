@@ -62,9 +62,7 @@ def _satellite(number: int, identity: int) -> tuple[int, int]:
     return GPS, identity - 1 if identity <= 32 else -1
 
 
-def _bands(
-    system: int, sat: int, fields: Mapping[str, Any]
-) -> list[tuple[int, int, float, float, float, float]]:
+def _bands(system: int, sat: int, fields: Mapping[str, Any]) -> list[tuple[int, int, float, float, float, float]]:
     """Satellite, signal, pseudorange, phase range, C/N0 and lock time of L1 and, where sent, L2."""
     if "l1_ambiguity_m" not in fields:  # 1001 1003 1009 1011 send the pseudorange modulo one or two light milliseconds
         return []

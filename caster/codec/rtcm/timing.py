@@ -1,7 +1,7 @@
 """Which week it is: full time for a stream whose messages carry a time of week or of day alone.
 
-The strategy: what the stream says by itself comes first. BeiDou and Galileo ephemerides count weeks far enough; 1013 and
-1029 carry a day count, GLONASS ephemerides the date. GPS, QZSS and NavIC weeks repeat every 1024, so they need an
+The strategy: what the stream says by itself comes first. BeiDou and Galileo ephemerides count weeks far enough; 1013
+and 1029 carry a day count, GLONASS ephemerides the date. GPS, QZSS and NavIC weeks repeat every 1024, so they need an
 instant that is stated (the time of reception, or the user's word), else they are believed last, as within
 `GPS_WEEKS_ASSUMED`. A stated instant alone dates a stream too. Nothing here ever looks at a clock.
 
@@ -12,7 +12,6 @@ the stream's own time of week lie in different halves of the week, such an ephem
 from typing import Final
 
 from caster.codec.rtcm.ephemeris import KEPLER_TYPES, glonass_date_ns
-from caster.codec.rtcm.layouts import GLONASS_LEGACY
 from caster.codec.rtcm.messages import Message
 from solver.signals import BEIDOU, GLONASS
 from solver.timescale import (
@@ -34,6 +33,7 @@ GPS_WEEKS_ASSUMED: Final = range(1900, 1900 + 1024)
 """Weeks (June 2016 to January 2036) that a ten-bit week means where nothing else in the world says more."""
 _DATES: Final = ("mjd", "utc_s")
 _MJD_PLAUSIBLE: Final = range(50_000, 80_000)
+_EPOCH_BITS: Final = 30
 _GLONASS_DAY_BITS: Final = 27
 _GLONASS_DAY_UNKNOWN: Final = 7
 
@@ -42,6 +42,8 @@ def tow_ns(system: int, epoch: int) -> int | None:
     """Nanoseconds of the GPST week of an observation message's epoch field; None for GLONASS, which has UTC's day."""
     if system == GLONASS:
         return None
+    if epoch * MS_NS >= WEEK_NS:  # PolaRx5 5.1 sends BDT seconds -14 to -1 after GPST's week has rolled over
+        epoch -= 1 << _EPOCH_BITS
     return (epoch * MS_NS + (BDT_OFFSET_S * NS if system == BEIDOU else 0)) % WEEK_NS
 
 
@@ -83,7 +85,7 @@ class StreamClock:
             mjd, utc_s = (message.fields[name] for name in _DATES)
             if mjd not in _MJD_PLAUSIBLE:
                 return None
-            return from_utc((mjd - _MJD_OF_GPS_EPOCH) * DAY_NS + utc_s * NS)
+            return from_utc(int(mjd - _MJD_OF_GPS_EPOCH) * DAY_NS + int(utc_s) * NS)
         if message.type == 1020:
             return glonass_date_ns(message.fields)
         if message.type in KEPLER_TYPES:
@@ -100,7 +102,7 @@ class StreamClock:
         if not firm:
             week, firm = _full_week(week, stated_ns), stated_ns is not None
         toe_ns = (message.fields["toe_s"] + kind.offset_s) * NS
-        time_ns = week * WEEK_NS + (toe_ns if stream_tow_ns is None else stream_tow_ns)
+        time_ns: int = week * WEEK_NS + (toe_ns if stream_tow_ns is None else stream_tow_ns)
         agree = stream_tow_ns is not None and abs(toe_ns - stream_tow_ns) < WEEK_NS // 2
         if firm and agree:
             return time_ns
