@@ -26,7 +26,18 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from caster.errors import ConfigError
 
-__all__ = ["AgentRule", "CasterInfo", "Config", "Limits", "Listen", "MountConfig", "NetworkInfo", "load_config"]
+__all__ = [
+    "AgentRule",
+    "CasterInfo",
+    "Config",
+    "HealthConfig",
+    "Limits",
+    "Listen",
+    "MetricsConfig",
+    "MountConfig",
+    "NetworkInfo",
+    "load_config",
+]
 
 SERVER_NAME = "NTRIP BigDipper/0.1"
 
@@ -118,6 +129,30 @@ class AccountsConfig(_Model):
     push_creates_mounts: bool = True
 
 
+class HealthConfig(_Model):
+    """When a station is not well; `caster.health` says what each value is."""
+
+    period_s: Seconds = 10.0
+    hold_s: Annotated[float, Field(ge=0, le=86400)] = 15.0
+    silent_s: Seconds = 15.0
+    stuck_s: Seconds = 30.0
+    completeness_min: Annotated[float, Field(ge=0, le=1)] = 0.9
+    satellites_min: Annotated[int, Field(ge=0, le=200)] = 5
+    cn0_min_dbhz: Annotated[float, Field(ge=0, le=60)] = 30.0
+    latency_s: Seconds = 5.0
+    position_age_s: Seconds = 120.0
+    moved_m: Annotated[float, Field(gt=0, le=1e7)] = 0.05
+    moved_keep_s: Annotated[float, Field(gt=0, le=31_536_000)] = 3600.0
+
+
+class MetricsConfig(_Model):
+    """The listener for `/metrics` and `/healthz`; without a port there is none."""
+
+    hosts: tuple[str, ...] = ("127.0.0.1",)
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    lag_max_s: Seconds = 1.0
+
+
 class MountConfig(_Model):
     """A mountpoint, or with a pattern for a name, a rule for the mountpoints that stations create by pushing."""
 
@@ -185,6 +220,8 @@ class Config(BaseSettings):
     limits: Limits = Limits()
     accounts: AccountsConfig = AccountsConfig()
     agents: tuple[AgentRule, ...] = ()
+    health: HealthConfig = HealthConfig()
+    metrics: MetricsConfig = MetricsConfig()
     mounts: Annotated[tuple[MountConfig, ...], AfterValidator(_unique_names)] = _DEFAULT_MOUNTS
 
     @classmethod

@@ -123,6 +123,11 @@ class Mountpoint:
         """It can serve a rover now; services that compute for each rover are always live."""
         return True
 
+    @property
+    def is_idle(self) -> bool:
+        """No stream is expected now, so its absence is no fault."""
+        return False
+
     def on_subscribe(self, rover: Rover) -> None:
         """A rover's head has been answered; the default lets it follow the mountpoint's own fan-out."""
         rover.follow(self.mount)
