@@ -18,6 +18,7 @@ from caster.accounts import Account, AccountStore, Authenticator, hash_password
 from caster.config import Config
 from caster.errors import ConfigError, DipperError
 from caster.mountpoints import KindFactory, Mountpoints
+from caster.operations import Operations
 from caster.server import Server
 
 __all__ = ["Caster"]
@@ -39,6 +40,7 @@ class Caster:
         authenticator: Logins.
         mountpoints: All mountpoints.
         server: The listeners.
+        operations: Health, metrics and what else serves the operator.
         first_password: Of the operator's account, where this start made it; else empty.
     """
 
@@ -59,7 +61,13 @@ class Caster:
             self.mountpoints = Mountpoints(config, self._kinds)
             self.mountpoints.open()
             self.server = Server(config, self.mountpoints, self.authenticator)
-            await self.server.start()
+            self.operations = Operations(config, self.mountpoints, self.server)
+            await self.operations.start()
+            try:
+                await self.server.start()
+            except BaseException:
+                await self.operations.stop()
+                raise
         except BaseException:
             await self.store.close()
             raise
@@ -71,6 +79,7 @@ class Caster:
         """Drain and stop."""
         await self.server.stop()
         self.mountpoints.close()
+        await self.operations.stop()
         self.authenticator.close()
         await self.store.close()
 
@@ -83,6 +92,7 @@ class Caster:
         """Take a new configuration; listeners, data directory and database stay as they are until the next start."""
         self.config = config
         self.server.reload(config)
+        self.operations.reload(config)
 
     async def run_until_signal(self, read_config: Callable[[], Config]) -> None:
         """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again."""

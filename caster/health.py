@@ -196,6 +196,11 @@ class StationWatch:
             if len(self._frames) < _EPOCH_FRAMES_MAX:
                 self._frames.append(frame)
 
+    def reload(self, config: HealthConfig) -> None:
+        """Take other limits."""
+        self._config = config
+        self.board.rules, self.board.hold_s = alarm_rules(config), config.hold_s
+
     def look(self, now_s: float) -> list[Alarm]:
         """Make a new report; return the alarms that it raises or clears."""
         self.report = self._make_report(now_s)
@@ -347,6 +352,12 @@ class HealthMonitor:
             watch = StationWatch(mountpoint, self._config, self._clock())
             self._watches[mountpoint.name] = watch
             mountpoint.mount.tap(watch)
+
+    def reload(self, config: HealthConfig) -> None:
+        """Take other limits; alarms that are raised stay so until the new limits clear them."""
+        self._config = config
+        for watch in self._watches.values():
+            watch.reload(config)
 
     @property
     def reports(self) -> list[StationHealth]:

@@ -106,12 +106,24 @@ class Mount:
         self._plain: set[Subscriber] = set()
         self._chunked: set[Subscriber] = set()
         self._taps: tuple[Tap, ...] = ()
+        self._dropped = 0
+        self._sent_bytes = 0
         self._station: dict[int, bytes] = {}
         self._ephemerides: dict[tuple[int, int], bytes] = {}
 
     def __len__(self) -> int:
         """How many rovers follow the stream."""
         return len(self._plain) + len(self._chunked)
+
+    @property
+    def dropped(self) -> int:
+        """Publishes that rovers lost since the start, because their backlog was full."""
+        return self._dropped + sum(rover.dropped for group in (self._plain, self._chunked) for rover in group)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes sent to all rovers since the start."""
+        return self._sent_bytes + sum(rover.sent_bytes for group in (self._plain, self._chunked) for rover in group)
 
     def publish(self, frames: Sequence[bytes], received_unix_ns: int) -> None:
         """Send frames that arrived together to every subscriber.
@@ -136,6 +148,9 @@ class Mount:
 
     def attach(self, rover: Subscriber) -> None:
         """Let a rover follow the stream from the next publish on, after the station's description."""
+        if rover not in self._plain and rover not in self._chunked:
+            self._dropped -= rover.dropped  # what it lost and got elsewhere is not this stream's
+            self._sent_bytes -= rover.sent_bytes
         greeting = self.greeting()
         if greeting:
             rover.send(greeting)
@@ -143,6 +158,9 @@ class Mount:
 
     def detach(self, rover: Subscriber) -> None:
         """A rover leaves; it is no error if it has left before."""
+        if rover in self._plain or rover in self._chunked:
+            self._dropped += rover.dropped
+            self._sent_bytes += rover.sent_bytes
         self._plain.discard(rover)
         self._chunked.discard(rover)
 

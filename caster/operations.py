@@ -1,0 +1,79 @@
+"""What serves the operator rather than the rovers, put together: station health, metrics.
+
+All of it hangs on the mounts as taps or reads their counters. A part that fails is logged and leaves the service as it
+is.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+
+import structlog
+
+from caster.config import Config
+from caster.health import HealthMonitor
+from caster.metrics import LagMeter, LatencyTap, MetricsServer, Sources
+from caster.mountpoints import Mountpoints
+from caster.server import Server
+
+__all__ = ["Operations"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Operations:
+    """Health and metrics of one service.
+
+    Args:
+        config: The configuration.
+        mountpoints: All mountpoints, opened.
+        server: The listeners, which need not listen yet.
+
+    Attributes:
+        monitor: The stations' health and alarms.
+        metrics: The listener of the metrics, or None where none is configured.
+    """
+
+    def __init__(self, config: Config, mountpoints: Mountpoints, server: Server) -> None:
+        self._latency, self._lag = LatencyTap(), LagMeter()
+        for mountpoint in mountpoints:
+            self._latency.watch(mountpoint)
+        mountpoints.on_new.append(self._latency.watch)
+        self.monitor = HealthMonitor(config.health, mountpoints)
+        self.metrics: MetricsServer | None = None
+        if config.metrics.port is not None:
+            sources = Sources(mountpoints, self.monitor, self._latency, self._lag, server)
+            self.metrics = MetricsServer(config.metrics, sources)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begin.
+
+        Raises:
+            ConfigError: The metrics' address cannot be listened on.
+        """
+        if self.metrics is not None:
+            await self.metrics.start()
+        self._run(self.monitor.run(), "watch the stations")
+        self._run(self._lag.run(), "measure the loop's lag")
+
+    async def stop(self) -> None:
+        """End everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.metrics is not None:
+            await self.metrics.stop()
+
+    def reload(self, config: Config) -> None:
+        """Take a new configuration: the limits of alarms; listeners and folders stay until the next start."""
+        self.monitor.reload(config.health)
+
+    def _run(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(_log_failure)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a task of the service failed", task=task.get_name(), exc_info=error)
