@@ -38,8 +38,10 @@ def a_fix(quality: Quality = Quality.FIX, time_ns: int = TIME_NS) -> Fix:
 
 
 def test_a_line_has_rtklibs_columns_and_widths() -> None:
-    geodetic = rtklib.Arr1Ddouble([0.0, 0.0, 0.0])
-    rtklib.ecef2pos(rtklib.Arr1Ddouble(POSITION.tolist()), geodetic)
+    ecef, geodetic = rtklib.Arr1Ddouble(3), rtklib.Arr1Ddouble(3)
+    for axis in range(3):
+        ecef[axis] = float(POSITION[axis])
+    rtklib.ecef2pos(ecef, geodetic)
     assert [np.degrees(geodetic[0]), np.degrees(geodetic[1])] == pytest.approx([35.33932564, 139.52217394], abs=1e-9)
     assert pos_line(a_fix()) == (
         "2021/03/19 12:00:00.000   35.339325640  139.522173940    65.6676   1  12"
