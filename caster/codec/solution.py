@@ -2,7 +2,7 @@
 
 A `.pos` file is comment lines that begin with `%`, the last of which names the columns, then one line an epoch: GPST
 (calendar date, or week and seconds), latitude, longitude (degrees), ellipsoidal height or ECEF, quality, number of
-satellites, standard deviations north, east, up and the signed square roots of the covariances ne, eu, un, age and ratio,
+satellites, standard deviations north, east, up, the signed square roots of the covariances ne, eu, un, age and ratio,
 and, when asked for, the velocity likewise (RTKLIB manual 2.4.2, appendix B.1). Epochs without a position are left out.
 """
 
