@@ -141,8 +141,10 @@ def read_pos(text: str) -> Solution:
         if number > LINES_MAX:
             raise FormatError(f"line {number}: the solution file has more than {LINES_MAX} lines")
     values = np.array([row for _, row in rows]).reshape(-1, 13)
-    radians = np.radians(values[:, :2])
-    geodetic = [ecef_from_geodetic(*angles, height) for angles, height in zip(radians, values[:, 2], strict=True)]
+    geodetic = [
+        ecef_from_geodetic(math.radians(latitude), math.radians(longitude), height_m)
+        for latitude, longitude, height_m in values[:, :3].tolist()
+    ]
     return Solution(
         np.array([time_ns for time_ns, _ in rows], np.int64),
         values[:, :3].copy() if cartesian else np.array(geodetic).reshape(-1, 3),
