@@ -1,16 +1,18 @@
 """The composition root: everything of the service is built here, once, and passed down.
 
 `Caster` is used as an asynchronous context manager: entering it opens the accounts and the mountpoints and listens;
-leaving it drains and stops. Services add their kinds of mountpoints through `kinds`, a table of factories.
+leaving it drains and stops. Services (the solver's engine and what it feeds) join as `Service`s: they bring kinds of
+mountpoints, and watch the mountpoints appear.
 """
 
 import asyncio
 import secrets
 import signal
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
@@ -21,11 +23,27 @@ from caster.mountpoints import KindFactory, Mountpoints
 from caster.operations import Operations
 from caster.server import Server
 
-__all__ = ["Caster"]
+__all__ = ["Caster", "Service"]
 
 _log = structlog.get_logger(__name__)
 
 OPERATOR = "operator"
+
+
+class Service(Protocol):
+    """A part of the caster that brings kinds of mountpoints.
+
+    Attributes:
+        kinds: Factories of mountpoints, by the name of the kind.
+    """
+
+    kinds: Mapping[str, KindFactory]
+
+    def attach(self, mountpoints: Mountpoints) -> None:
+        """The mountpoints are about to open, in the running event loop; `mountpoints.on_new` tells of each."""
+
+    def close(self) -> None:
+        """The sessions have ended: end threads and tasks."""
 
 
 class Caster:
@@ -33,7 +51,7 @@ class Caster:
 
     Args:
         config: The configuration.
-        kinds: Factories of the services' mountpoint kinds, by name.
+        services: What is there besides stations and aliases.
 
     Attributes:
         store: The accounts.
@@ -44,9 +62,9 @@ class Caster:
         first_password: Of the operator's account, where this start made it; else empty.
     """
 
-    def __init__(self, config: Config, kinds: Mapping[str, KindFactory] | None = None) -> None:
+    def __init__(self, config: Config, services: Sequence[Service] = ()) -> None:
         self.config = config
-        self._kinds = dict(kinds or {})
+        self._services = services
         self.first_password = ""
 
     async def __aenter__(self) -> Self:
@@ -58,7 +76,9 @@ class Caster:
             await self.store.open()
             self.first_password = await _ensure_operator(self.store)
             self.authenticator = Authenticator(self.store, config.accounts, asyncio.get_running_loop().time)
-            self.mountpoints = Mountpoints(config, self._kinds)
+            self.mountpoints = Mountpoints(config, dict(ChainMap(*(dict(s.kinds) for s in self._services))))
+            for service in self._services:
+                service.attach(self.mountpoints)
             self.mountpoints.open()
             self.server = Server(config, self.mountpoints, self.authenticator)
             self.operations = Operations(config, self.mountpoints, self.server)
@@ -80,6 +100,8 @@ class Caster:
         await self.server.stop()
         self.mountpoints.close()
         await self.operations.stop()
+        for service in self._services:
+            service.close()
         self.authenticator.close()
         await self.store.close()
 

@@ -196,12 +196,6 @@ def _default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("bigdipper"))
 
 
-_DEFAULT_MOUNTS = (
-    MountConfig(name="DGNSS", kind="dgnss", open=True),
-    MountConfig(name="FIX", kind="fix", open=True),
-)
-
-
 class Config(BaseSettings):
     """The whole configuration."""
 
@@ -222,7 +216,7 @@ class Config(BaseSettings):
     agents: tuple[AgentRule, ...] = ()
     health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()
-    mounts: Annotated[tuple[MountConfig, ...], AfterValidator(_unique_names)] = _DEFAULT_MOUNTS
+    mounts: Annotated[tuple[MountConfig, ...], AfterValidator(_unique_names)] = ()
 
     @classmethod
     def settings_customise_sources(

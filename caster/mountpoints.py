@@ -372,11 +372,11 @@ class Mountpoints:
             raise RefusedError(f"mountpoint {name} takes no base station", 403)
         return mountpoint
 
-    def records(self) -> list[Record]:
-        """The whole sourcetable."""
+    def records(self, port: int) -> list[Record]:
+        """The whole sourcetable of a caster that listens on a port."""
         config = self.config
         return [
-            _caster_record(config.caster, config.listen.port),
+            _caster_record(config.caster, port),
             *(Record.of("NET", **_net_fields(network.model_dump())) for network in config.networks),
             *(mountpoint.record() for mountpoint in self),
         ]

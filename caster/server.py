@@ -280,7 +280,7 @@ class Server:
 
     def _records(self) -> list[Record]:
         if self._table is None or self.now() - self._table[0] > _TABLE_AGE_S:
-            records = self.mountpoints.records()
+            records = self.mountpoints.records(self.port)
             self._table = (self.now(), records, build_table(records))
         return self._table[1]
 

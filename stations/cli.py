@@ -10,6 +10,10 @@ import sys
 import typer
 
 from caster.errors import DipperError
+from stations.commands import account
+from stations.commands.check_config import check_config
+from stations.commands.serve import serve
+from stations.commands.sourcetable import sourcetable
 
 __all__ = ["app", "main"]
 
@@ -20,6 +24,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(serve)
+app.command()(check_config)
+app.add_typer(account.app, name="account")
+app.command()(sourcetable)
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from caster.accounts import Account, hash_password
 from caster.app import Caster
+from caster.app import Service as CasterService
 from caster.codec.ntrip import Credentials
 from caster.codec.rtcm import make_frame
 from caster.config import Config, load_config
-from caster.mountpoints import KindFactory
 
 ROVER = Credentials("rover", "ro:ver")
 STATION = Credentials("base", "pa ss")
@@ -122,8 +122,8 @@ async def start(tmp_path: Path) -> AsyncIterator[StartService]:
     """Start a caster with other settings than the default ones: `await start(**{"limits.mounts": 3})`."""
     async with AsyncExitStack() as stack:
 
-        async def start_service(kinds: dict[str, KindFactory] | None = None, **overrides: Any) -> Service:
-            caster = await stack.enter_async_context(Caster(service_config(tmp_path, **overrides), kinds))
+        async def start_service(*services: CasterService, **overrides: Any) -> Service:
+            caster = await stack.enter_async_context(Caster(service_config(tmp_path, **overrides), services))
             for who, role in ((ROVER, "rover"), (STATION, "station"), (OTHER_STATION, "station")):
                 await caster.store.add(Account(who.user, role, quick_hash(who.password)))
             return Service(caster, stack)

@@ -1,0 +1,71 @@
+"""`dipper serve`: the caster and its services, until a signal."""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from caster.app import Caster
+    from caster.config import Config
+
+__all__ = ["serve"]
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option("--config", help="The TOML file; defaults where not given.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Listen here; 0: any free port.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", envvar="DIPPER_DATA_DIR", help="Accounts and archive.")
+    ] = None,
+    json_log: Annotated[bool, typer.Option("--json-log", help="Log lines as JSON.")] = False,
+) -> None:
+    """Run the caster and its services: SIGHUP reads the configuration again, SIGTERM drains and stops.
+
+    Example: dipper serve --port 2101 --data-dir /var/lib/dipper
+    """
+    from caster.config import load_config
+    from caster.logs import configure_logs
+
+    def read() -> "Config":
+        return load_config(config, data_dir=data_dir, **{"listen.port": port})
+
+    settings = read()
+    configure_logs(as_json=json_log or not sys.stderr.isatty())
+    asyncio.run(_serve(settings, read))
+
+
+async def _serve(settings: "Config", read: "Callable[[], Config]") -> None:
+    from caster.app import Caster
+
+    async with Caster(settings) as caster:
+        _announce(caster)
+        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+        await caster.run_until_signal(read)
+        typer.echo("dipper: stopping", err=True)
+
+
+def _announce(caster: "Caster") -> None:
+    """Say where it listens, and the first operator's password, which nobody can read later."""
+    if caster.first_password:
+        typer.echo(f"first start: the operator's account is 'operator', its password {caster.first_password}")
+    hosts = ", ".join(caster.config.listen.hosts)
+    typer.echo(f"dipper: listening on port {caster.port} ({hosts}); data in {caster.config.data_dir}")
+    sys.stdout.flush()
+
+
+def _warm_up() -> None:
+    """Compile what the first frames need, once; a start with a warm cache only loads it."""
+    from rich.console import Console
+
+    from caster.codec.rtcm import FrameReader
+    from caster.warmup import warm_up
+
+    def framing() -> None:
+        FrameReader().feed(b"")
+
+    warm_up({"framing": framing}, Console(stderr=True))
