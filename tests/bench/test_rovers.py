@@ -1,0 +1,91 @@
+"""The load's rovers see what a caster does to its frames: losing, tearing, repeating, refusing, closing."""
+
+import multiprocessing
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.frames import Stamp, make_frame
+from bench.rovers import FleetPlan, FleetReport, Order, run_fleet
+
+TIMEOUT_S = 10.0
+HEAD = b"ICY 200 OK\r\n\r\n"
+
+
+def frame(sequence: int) -> bytes:
+    return make_frame(Stamp(0, sequence, 1))
+
+
+@contextmanager
+def one_rover() -> Iterator[tuple[socket.socket, "multiprocessing.connection.Connection"]]:
+    """A rover in a thread, connected to the yielded socket, which plays the caster."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    plan = FleetPlan("127.0.0.1", listener.getsockname()[1], (0,), ("MOUNT",), "user", "secret")
+    ours, theirs = multiprocessing.Pipe()
+    thread = threading.Thread(target=run_fleet, args=(plan, theirs))
+    thread.start()
+    ours.send(Order("connect"))
+    listener.settimeout(TIMEOUT_S)
+    connection, _ = listener.accept()
+    connection.settimeout(TIMEOUT_S)
+    request = connection.recv(4096)
+    assert request.startswith(b"GET /MOUNT HTTP/1.0\r\n")
+    assert b"Authorization: Basic dXNlcjpzZWNyZXQ=\r\n" in request
+    try:
+        yield connection, ours
+    finally:
+        ours.send(Order("stop"))
+        thread.join(TIMEOUT_S)
+        connection.close()
+        listener.close()
+        ours.close()
+
+
+def report_after(
+    pipe: "multiprocessing.connection.Connection", caster: socket.socket, data: bytes, last: int
+) -> FleetReport:
+    """Send the data, end the stream, and ask what the rover has seen once it has seen the end."""
+    caster.sendall(data)
+    caster.shutdown(socket.SHUT_WR)
+    while True:
+        pipe.send(Order("report", {0: last}))
+        assert pipe.poll(TIMEOUT_S)
+        report: FleetReport = pipe.recv()
+        if report.closed or report.refused:
+            return report
+
+
+def test_whole_frames_in_order_are_counted_however_they_are_split() -> None:
+    with one_rover() as (caster, pipe):
+        data = HEAD + b"".join(frame(number) for number in range(7))
+        caster.sendall(data[:1000])
+        report = report_after(pipe, caster, data[1000:], 6)
+        assert (report.frames, report.lost, report.torn) == (7, 0, 0)
+        assert report.latencies.count == 7
+
+
+def test_a_frame_left_out_is_lost_and_not_torn() -> None:
+    with one_rover() as (caster, pipe):
+        report = report_after(pipe, caster, HEAD + frame(3) + frame(6), 6)
+        assert (report.frames, report.lost, report.torn) == (2, 2, 0)
+
+
+def test_a_damaged_and_a_repeated_frame_are_torn() -> None:
+    with one_rover() as (caster, pipe):
+        damaged = frame(1)[:500] + b"\0" + frame(1)[501:]
+        report = report_after(pipe, caster, HEAD + frame(0) + damaged + frame(2) + frame(2), 2)
+        assert (report.frames, report.torn) == (2, 2)
+
+
+def test_a_frame_cut_in_the_middle_tears_all_that_follow() -> None:
+    with one_rover() as (caster, pipe):
+        report = report_after(pipe, caster, HEAD + frame(0)[:700] + frame(1) + frame(2), 2)
+        assert report.frames == 0
+        assert report.torn == 2
+
+
+def test_any_other_answer_is_a_refusal() -> None:
+    with one_rover() as (caster, pipe):
+        report = report_after(pipe, caster, b"HTTP/1.0 401 Unauthorized\r\n\r\n", 0)
+        assert (report.refused, report.connected, report.frames) == (1, 0, 0)
