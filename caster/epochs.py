@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from caster.codec.rtcm import msm_kernels as rows
 from caster.codec.rtcm.ephemeris import to_record
+from caster.codec.rtcm.framing import message_type
 from caster.codec.rtcm.layouts import EPHEMERIS_TYPES, GLONASS_LEGACY, LEGACY_TYPES
 from caster.codec.rtcm.legacy import ROLLOVER_CYCLES, cells
 from caster.codec.rtcm.messages import Message, decode
-from caster.codec.rtcm.msm import Msm
+from caster.codec.rtcm.msm import Msm, is_msm
 from caster.codec.rtcm.timing import StreamClock, epoch_gpst_ns, tow_ns
 from caster.errors import FormatError
 from caster.tracking import Part, Tracking, assemble, carrier_hz, new_channels
@@ -142,6 +143,7 @@ class EpochAssembler:
         self.last_fault = ""
         self._timeout_ns = timeout_ns
         self._stated_ns = stated_ns
+        self._station_frames: dict[int, bytes] = {}
         self._clock = StreamClock()
         self._dated_by_stream = False
         self._now_ns: int | None = stated_ns
@@ -170,6 +172,8 @@ class EpochAssembler:
             frame: From `FrameReader`.
             received_ns: When it came, GPST, where the stream is live.
         """
+        if self._tells_nothing_new(frame):
+            return []
         try:
             message = decode(frame)
         except FormatError as error:
@@ -177,6 +181,15 @@ class EpochAssembler:
             self.last_fault = str(error)
             return []
         return self.push_message(message, received_ns)
+
+    def _tells_nothing_new(self, frame: bytes) -> bool:
+        """Whether a frame need not be decoded: the station's words again, or a date that is known."""
+        number = message_type(frame)
+        if number in _STATION_FIELDS:
+            same = self._station_frames.get(number) == frame
+            self._station_frames[number] = frame
+            return same
+        return self._dated_by_stream and not (is_msm(number) or number in LEGACY_TYPES or number in EPHEMERIS_TYPES)
 
     def push_message(self, message: Msm | Message, received_ns: int | None = None) -> list[Epoch]:
         """Take one decoded message and return the epochs that it completes, oldest first."""

@@ -108,7 +108,8 @@ def _merge(
             last_ns = old_ns[old]
             last_lock = old_lock[old]
             old += 1
-        lost = last_ns >= 0 and (lock_ms[row] < last_lock or lock_ms[row] * 1e6 < time_ns - last_ns)
+        bound_ns = lock_ms[row] * (1e6 + 1e6 / 32)  # DF407's steps are 1/32 of the time at most
+        lost = last_ns >= 0 and (lock_ms[row] < last_lock or bound_ns < time_ns - last_ns)
         slip[row] = 1 if lost else 0
         new_keys[count], new_ns[count], new_lock[count] = keys[row], time_ns, lock_ms[row]
         count += 1

@@ -5,6 +5,7 @@ Where to look:
 * `framing`: frames in a stream of bytes, CRC-24Q: `FrameReader`, `message_type`, `make_frame`
 * `messages`: any frame to a message and back: `decode`, `encode`
 * `msm`: observations MSM1 to MSM7 of all systems as columns of numbers: `decode_msm`, `encode_msm`, `decode_msm_batch`
+* `encoder`: epochs to MSM: `MsmEncoder`, `epoch_to_msm`
 * `layouts`, `fields`: all other known messages as tables, and the one packer and unpacker of such tables
 * `legacy`: observations 1001 to 1004 and 1009 to 1012 as columns
 * `ephemeris`: ephemeris messages to the solver's records and back: `to_record`, `from_record`
@@ -14,6 +15,7 @@ Where to look:
 Epochs are assembled of messages in `caster.epochs`.
 """
 
+from caster.codec.rtcm.encoder import MsmEncoder, epoch_to_msm
 from caster.codec.rtcm.ephemeris import from_record, to_record
 from caster.codec.rtcm.framing import FrameCounters, FrameReader, make_frame, message_type
 from caster.codec.rtcm.messages import Message, decode, encode
@@ -25,11 +27,13 @@ __all__ = [
     "Message",
     "Msm",
     "MsmBatch",
+    "MsmEncoder",
     "decode",
     "decode_msm",
     "decode_msm_batch",
     "encode",
     "encode_msm",
+    "epoch_to_msm",
     "from_record",
     "is_msm",
     "make_frame",

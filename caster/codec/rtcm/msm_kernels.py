@@ -25,6 +25,7 @@ __all__ = [
     "SATELLITE_ROWS",
     "VALUE_ROWS",
     "lock_time_ms",
+    "ones",
     "pack",
     "unpack",
     "unpack_all",
@@ -109,7 +110,7 @@ def lock_time_ms(indicator: int, long: bool) -> int:
 
 
 @kernel
-def _ones(mask: int) -> int:
+def ones(mask: int) -> int:
     """How many bits of a mask are set."""
     count = 0
     bits = np.uint64(mask)
@@ -133,8 +134,8 @@ def _read_header(data: Any, position: int, size: int, header: Any) -> int:
         return NOT_MSM
     header[SATELLITE_MASK] = (read_unsigned(data, position, 32) << 32) | read_unsigned(data, position + 32, 32)
     header[SIGNAL_MASK] = read_unsigned(data, position + 64, 32)
-    satellites = _ones(header[SATELLITE_MASK])
-    places = satellites * _ones(header[SIGNAL_MASK])
+    satellites = ones(header[SATELLITE_MASK])
+    places = satellites * ones(header[SIGNAL_MASK])
     if places > CELLS_MAX:
         return TOO_MANY_CELLS
     if size * 8 < HEADER_BITS + places:
@@ -142,7 +143,7 @@ def _read_header(data: Any, position: int, size: int, header: Any) -> int:
     for place in range(places):
         header[CELL_MASK] = (header[CELL_MASK] << 1) | read_unsigned(data, position + 96 + place, 1)
     header[SATELLITE_COUNT] = satellites
-    header[CELL_COUNT] = _ones(header[CELL_MASK])
+    header[CELL_COUNT] = ones(header[CELL_MASK])
     kind = header[TYPE] % 10 - 1
     need = HEADER_BITS + places + satellites * _SATELLITE_BITS[kind] + header[CELL_COUNT] * _CELL_BITS[kind]
     return TOO_SHORT if size * 8 < need else OK
@@ -152,7 +153,7 @@ def _read_header(data: Any, position: int, size: int, header: Any) -> int:
 def _list_cells(header: Any, satellites: Any, raw: Any) -> int:
     """Write which satellite and signal each cell is of; return the bits of the cell mask."""
     system = (header[TYPE] - 1071) // 10
-    signal_count = _ones(header[SIGNAL_MASK])
+    signal_count = ones(header[SIGNAL_MASK])
     row = 0
     column = header[FIRST_SATELLITE]
     cell = header[FIRST_CELL]
@@ -297,7 +298,7 @@ def pack(header: Any, satellites: Any, raw: Any, out: Any) -> int:
     write_bits(out, position + 32, 32, header[SATELLITE_MASK])
     write_bits(out, position + 64, 32, header[SIGNAL_MASK])
     position += 96
-    places = header[SATELLITE_COUNT] * _ones(header[SIGNAL_MASK])
+    places = header[SATELLITE_COUNT] * ones(header[SIGNAL_MASK])
     for place in range(places):
         write_bits(out, position + place, 1, header[CELL_MASK] >> (places - 1 - place))
     position += places
