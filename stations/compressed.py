@@ -1,0 +1,78 @@
+"""Files as they come: gzip, xz, bzip2, zip, compress (.Z) and Hatanaka's CRINEX are opened by their first bytes."""
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import hatanaka
+import ncompress
+
+from caster.errors import SourceError
+
+__all__ = ["read_plain"]
+
+BYTES_MAX: Final = 4 << 30
+"""The most that one file may hold when decompressed: a day of 1 Hz observations of all systems is about 1 GB."""
+_LAYERS_MAX: Final = 3
+_CRINEX_LABEL: Final = b"CRINEX VERS   / TYPE"
+_MAX_HEAD: Final = 80
+
+
+def read_plain(path: Path) -> bytes:
+    """A file's content without its compression, whatever its name.
+
+    Raises:
+        SourceError: the file cannot be read, is not what its first bytes say, or is too large.
+    """
+    try:
+        data = path.read_bytes()
+        for _ in range(_LAYERS_MAX):
+            opener = _opener(data)
+            if opener is None:
+                break
+            data = opener(data)
+            if len(data) > BYTES_MAX:
+                raise SourceError(f"{path}: holds more than {BYTES_MAX} bytes")
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from None
+    except (EOFError, ValueError, RuntimeError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
+        raise SourceError(f"{path}: damaged compressed file: {error}") from None
+    except hatanaka.HatanakaException as error:
+        raise SourceError(f"{path}: damaged CRINEX file: {error}") from None
+    return data
+
+
+def _opener(data: bytes) -> Callable[[bytes], bytes] | None:
+    """What undoes the outer compression; None where there is none."""
+    if _CRINEX_LABEL in data[:_MAX_HEAD]:
+        return hatanaka.crx2rnx  # type: ignore[no-any-return]
+    return next((opener for magic, opener in _OPENERS.items() if data.startswith(magic)), None)
+
+
+def _limited(stream: io.BufferedIOBase) -> bytes:
+    with stream:
+        return stream.read(BYTES_MAX + 1)
+
+
+def _unzip(data: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = [info for info in archive.infolist() if not info.is_dir()]
+        if len(names) != 1:
+            raise ValueError(f"the archive holds {len(names)} files instead of one")
+        with archive.open(names[0]) as stream:
+            return stream.read(BYTES_MAX + 1)
+
+
+_OPENERS: Final[dict[bytes, Callable[[bytes], bytes]]] = {
+    b"\x1f\x8b": lambda data: _limited(gzip.GzipFile(fileobj=io.BytesIO(data))),
+    b"\xfd7zXZ\x00": lambda data: _limited(lzma.LZMAFile(io.BytesIO(data))),
+    b"BZh": lambda data: _limited(bz2.BZ2File(io.BytesIO(data))),
+    b"PK\x03\x04": _unzip,
+    b"\x1f\x9d": ncompress.decompress,
+}

@@ -1,0 +1,165 @@
+"""Sources of a station's stream by address: files replayed on their own time base, TCP, serial ports, other casters.
+
+`open_source` gives an asynchronous iterator of bytes that are RTCM 3 or whatever the peer sends. Files give whole RTCM
+frames, an epoch at a time: RTCM recordings as they are (also where they lie in a UBX log), other observations encoded
+to MSM7 on the fly. With `loop`, a file begins again at its end with its old time tags: receivers and casters see that
+as a stream that was started anew, and its solutions stay those of the recording.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import serial
+
+from caster.codec.ntrip import Refused, ReplyReader, StreamData, TableReceived, get_request
+from caster.codec.rtcm import FrameReader
+from caster.errors import ConfigError, RefusedError, SourceError
+from stations.compressed import read_plain
+from stations.replay import epoch_groups, paced
+from stations.uplink import ANSWER_TIMEOUT_S, Target, connect, parse_target
+
+__all__ = ["is_live", "open_source"]
+
+_PIECE: Final = 65_536
+_DEFAULT_BAUD: Final = 115_200
+
+
+def is_live(address: str) -> bool:
+    """Whether a source runs by itself, not only when it is read."""
+    return "://" in address and not address.startswith("file://")
+
+
+def open_source(address: str, *, speed: float = 1.0, loop: bool = False) -> AsyncIterator[bytes]:
+    """Open a source.
+
+    Args:
+        address: A path, or `file://`, `tcp://HOST:PORT`, `serial:///dev/ttyACM0?baud=460800`,
+            `ntrip://[USER:PASS@]HOST:PORT/MOUNT`.
+        speed: Of a file, relative to its own time tags; 0: as fast as it is read.
+        loop: Of a file: begin again at its end.
+
+    Raises:
+        ConfigError: the address has no form that is known. Other errors come while it is read.
+    """
+    scheme = address.partition("://")[0] if "://" in address else "file"
+    if scheme not in _OPENERS:
+        raise ConfigError(f"a source is a file or one of {', '.join(sorted(_OPENERS))}://..., not {scheme}://")
+    if scheme == "file":
+        return _file(Path(unquote(address.removeprefix("file://")) if "://" in address else address), speed, loop)
+    return _OPENERS[scheme](address)
+
+
+async def _file(path: Path, speed: float, loop: bool) -> AsyncIterator[bytes]:
+    data = await asyncio.to_thread(read_plain, path)
+    while True:
+        sent = False
+        async with contextlib.aclosing(paced(epoch_groups(_frames(data)), speed)) as pieces:
+            async for piece in pieces:
+                sent = True
+                yield piece
+        if not sent:
+            raise SourceError(f"{path}: no RTCM 3 frames and no observations in it")
+        if not loop:
+            return
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    reader = FrameReader()
+    for start in range(0, len(data), _PIECE):
+        yield from reader.feed(data[start : start + _PIECE])
+    yield from reader.finish()
+
+
+async def _tcp(address: str) -> AsyncIterator[bytes]:
+    parts = urlsplit(address)
+    if not parts.hostname or not parts.port:
+        raise ConfigError(f"{address}: not of the form tcp://HOST:PORT")
+    reader, writer = await connect(parts.hostname, parts.port)
+    try:
+        async for data in _pieces(reader, address):
+            yield data
+    finally:
+        writer.close()
+
+
+async def _pieces(reader: asyncio.StreamReader, name: str) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            data = await reader.read(_PIECE)
+        except OSError as error:
+            raise SourceError(f"{name}: {error.strerror or error}") from None
+        if not data:
+            return
+        yield data
+
+
+async def _ntrip(address: str) -> AsyncIterator[bytes]:
+    target = parse_target(address)
+    reader, writer = await connect(target.host, target.port)
+    try:
+        writer.write(get_request(target.mount, f"{target.host}:{target.port}", credentials=target.credentials))
+        replies = ReplyReader()
+        async for data in _pieces(reader, str(target)):
+            for piece in _streamed(replies, data, target):
+                yield piece
+    finally:
+        writer.close()
+
+
+def _streamed(replies: ReplyReader, data: bytes, target: Target) -> Iterator[bytes]:
+    """The stream's bytes in what a caster sent.
+
+    Raises:
+        RefusedError: it sent no stream.
+    """
+    for reply in replies.receive_data(data):
+        if isinstance(reply, StreamData):
+            yield reply.data
+        elif isinstance(reply, Refused):
+            raise RefusedError(f"{target}: the caster refuses: {reply.reason or reply.status}", reply.status)
+        elif isinstance(reply, TableReceived):
+            raise RefusedError(f"{target}: the caster has no mount {target.mount!r}", 404)
+
+
+async def _serial(address: str) -> AsyncIterator[bytes]:
+    """Bytes of a serial port, read when the port has some."""
+    parts = urlsplit(address)
+    baud = parse_qs(parts.query).get("baud", [str(_DEFAULT_BAUD)])[-1]
+    if not parts.path or not baud.isdecimal():
+        raise ConfigError(f"{address}: not of the form serial:///dev/ttyACM0?baud=460800")
+    try:
+        port = serial.Serial(unquote(parts.path), int(baud), timeout=0, exclusive=True)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{unquote(parts.path)}: {error}") from None
+    ready = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(port.fileno(), ready.set)
+    try:
+        while True:
+            await ready.wait()
+            ready.clear()
+            data = _read_port(port, address)
+            if data:
+                yield data
+    finally:
+        loop.remove_reader(port.fileno())
+        port.close()
+
+
+def _read_port(port: Any, address: str) -> bytes:
+    try:
+        return bytes(port.read(_PIECE))
+    except OSError as error:  # the device was unplugged
+        raise SourceError(f"{address}: {error}") from None
+
+
+_OPENERS: Final[dict[str, Callable[[str], AsyncIterator[bytes]]]] = {
+    "file": lambda address: _file(Path(address), 1.0, False),
+    "ntrip": _ntrip,
+    "serial": _serial,
+    "tcp": _tcp,
+}
