@@ -10,8 +10,9 @@ import sys
 import typer
 
 from caster.errors import DipperError
-from stations.commands import account
+from stations.commands import account, station
 from stations.commands.check_config import check_config
+from stations.commands.rover import rover
 from stations.commands.serve import serve
 from stations.commands.sourcetable import sourcetable
 
@@ -27,6 +28,8 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(check_config)
 app.add_typer(account.app, name="account")
+app.add_typer(station.app, name="station")
+app.command()(rover)
 app.command()(sourcetable)
 
 

@@ -1,7 +1,7 @@
 """A recorded RTCM 3 stream cut into its epochs, so that it can be sent again at the speed at which it was made."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Final
 
 from caster.codec.rtcm import message_type
@@ -50,7 +50,7 @@ def epoch_groups(frames: Iterable[bytes]) -> Iterator[tuple[float, bytes]]:
         yield elapsed_s, b"".join(group)
 
 
-async def paced(groups: Iterable[tuple[float, bytes]], speed: float) -> AsyncIterator[bytes]:
+async def paced(groups: Iterable[tuple[float, bytes]], speed: float) -> AsyncGenerator[bytes, None]:
     """Give each group at its time, `speed` times as fast as it was recorded; 0: as fast as it is taken."""
     loop = asyncio.get_running_loop()
     start_s = loop.time()

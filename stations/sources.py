@@ -20,7 +20,7 @@ from caster.codec.rtcm import FrameReader
 from caster.errors import ConfigError, RefusedError, SourceError
 from stations.compressed import read_plain
 from stations.replay import epoch_groups, paced
-from stations.uplink import ANSWER_TIMEOUT_S, Target, connect, parse_target
+from stations.uplink import Target, connect, parse_target
 
 __all__ = ["is_live", "open_source"]
 
