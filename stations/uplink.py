@@ -1,9 +1,9 @@
 """The way of a station's stream to a caster: NTRIP 1 `SOURCE` or NTRIP 2 `POST`, again and again.
 
 Rules: the stream is never kept for later. While there is no connection, a live source's data is dropped and counted,
-and a source that only runs when it is asked for (`live=False`) waits. A connection that was lost, or refused because the
-mount is still taken, is tried again after a wait that doubles up to a minute, with jitter, so that a caster that comes
-back is not stormed. When the very first attempt fails in another way, that is final: it is the user's to mend.
+and a source that only runs when it is asked for (`live=False`) waits. A connection that was lost, or refused because
+the mount is still taken, is tried again after a wait that doubles up to a minute, with jitter, so that a caster that
+comes back is not stormed. When the very first attempt fails in another way, that is final: it is the user's to mend.
 """
 
 import asyncio
