@@ -1,0 +1,299 @@
+"""Rows of the single point solution: pseudoranges and Doppler against broadcast orbits, clocks and delays.
+
+The unknowns of a position are x, y, z, the clock of the reference system, and then, each with a prior, the offsets of
+the other systems' clocks and the receiver's bias of every signal but the first of its system.
+"""
+
+import math
+
+import numpy as np
+
+from solver.constants import SPEED_OF_LIGHT_MPS
+from solver.jit import kernel
+from solver.kernels import Float64Array, Int16Array, Int32Array, Records
+from solver.kernels.atmosphere import L1_HZ, niell_mapping, slant_ionosphere, zenith_troposphere
+from solver.kernels.code_bias import beidou2_code_bias, group_delay
+from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
+from solver.kernels.least_squares import robust_solve
+from solver.kernels.linalg import cholesky, cholesky_inverse
+from solver.kernels.orbit import ephemeris_variance, travel
+from solver.signals import SIGNALS_PER_SYSTEM
+
+__all__ = ["assign_columns", "code_sigma", "dilutions", "doppler_sigma", "point_solution", "satellite_delays", "velocity_solution"]
+
+CONVERGED, SINGULAR, DIVERGED = 0, 1, 2
+_GROUND_M = 6.2e6
+_ROUNDS_MAX = 14
+_HUMIDITY = 0.5
+
+
+@kernel
+def code_sigma(cn0_dbhz: float, elevation: float) -> float:
+    """Standard deviation (m) of a pseudorange: multipath by elevation, tracking noise by C/N0 (Hartinger & Brunner 1999).
+
+    0.25 m at the zenith and 0.25 m at 48 dB-Hz are those of a common receiver under open sky; what a given receiver
+    really does is told by its own residuals, which scale this.
+    """
+    strength = min(max(cn0_dbhz if cn0_dbhz > 0.0 else 42.0, 15.0), 55.0)
+    sine = max(math.sin(elevation), 0.1)
+    return 0.25 * math.sqrt(1.0 / (sine * sine) + 10.0 ** ((48.0 - strength) / 10.0))
+
+
+@kernel
+def doppler_sigma(cn0_dbhz: float, elevation: float) -> float:
+    """Standard deviation (m/s) of a range rate from Doppler."""
+    return 0.2 * code_sigma(cn0_dbhz, elevation)
+
+
+@kernel
+def assign_columns(
+    system: Int16Array, signal: Int16Array, first: Int32Array, usable: Float64Array, clock: Int32Array, bias: Int32Array
+) -> int:
+    """Give each system's clock and each signal's bias its place among the unknowns.
+
+    Args:
+        system: (g,) system of each satellite.
+        signal: (m,) signal of each row.
+        first: (g + 1,) first row of each satellite.
+        usable: (m,) 1 where a row may be used.
+        clock: (7,) written: column of the system's clock offset; 3 for the reference system; -1: not observed.
+        bias: (SIGNAL_COUNT,) written: column of the signal's bias; -1: the first of its system, or not observed.
+
+    Returns:
+        Number of unknowns.
+    """
+    satellites = np.zeros(len(clock), np.int32)
+    seen = np.zeros(len(bias), np.int32)
+    for g in range(len(system)):
+        any_row = False
+        for row in range(first[g], first[g + 1]):
+            if usable[row] > 0.0:
+                seen[signal[row]] += 1
+                any_row = True
+        if any_row:
+            satellites[system[g]] += 1
+    clock[:] = -1
+    bias[:] = -1
+    reference = int(np.argmax(satellites))
+    n = 4
+    for k in range(len(clock)):
+        if satellites[k] == 0:
+            continue
+        clock[k] = 3 if k == reference else n
+        n += 0 if k == reference else 1
+    for k in range(len(clock)):
+        group = seen[k * SIGNALS_PER_SYSTEM : (k + 1) * SIGNALS_PER_SYSTEM]
+        main = int(np.argmax(group))
+        for slot in range(SIGNALS_PER_SYSTEM):
+            if group[slot] > 0 and slot != main:
+                bias[k * SIGNALS_PER_SYSTEM + slot] = n
+                n += 1
+    return n
+
+
+@kernel
+def satellite_delays(
+    kepler: Records, glonass: Records, time_ns: int, sat: Int16Array, index: Int32Array, signal: Int16Array,
+    first: Int32Array, delay_m: Float64Array, variance: Float64Array,
+) -> None:  # fmt: skip
+    """Write the group delay (m) of each row and the variance (m^2) of each satellite's orbit and clock."""
+    for g in range(len(sat)):
+        if index[g] < 0:
+            continue
+        variance[g] = ephemeris_variance(kepler, glonass, time_ns, sat[g], index[g])
+        for row in range(first[g], first[g + 1]):
+            delay_m[row] = SPEED_OF_LIGHT_MPS * group_delay(kepler, glonass, index[g], signal[row])
+
+
+@kernel
+def point_solution(
+    time_ns: int,
+    first: Int32Array,
+    signal: Int16Array,
+    sat: Int16Array,
+    orbit: Float64Array,
+    states: Float64Array,
+    variance: Float64Array,
+    rows: Float64Array,
+    columns: Int32Array,
+    klobuchar: Float64Array,
+    options: Float64Array,
+    expected: Float64Array,
+    x: Float64Array,
+    covariance: Float64Array,
+    weight: Float64Array,
+    sky: Float64Array,
+) -> tuple[int, float, float]:
+    """Iterate to the position that the pseudoranges mean.
+
+    Args:
+        time_ns: Time tag, GPST.
+        first: (g + 1,) first row of each satellite.
+        signal: (m,) signal of each row.
+        sat: (g,) satellites.
+        orbit: (g, 2) sqrt_a and i0 of a BeiDou satellite without B1C and B2a, else 0.
+        states: (g, 8) satellites at emission.
+        variance: (g,) of orbit and clock, m^2.
+        rows: (m, 4) pseudorange (m), carrier frequency (Hz), C/N0 (dB-Hz), group delay (m).
+        columns: (g + m,) column of each satellite's clock, then of each row's bias; -1: none.
+        klobuchar: (2, 8) parameters of GPS and BeiDou, NaN where not known.
+        options: Elevation mask (rad), scale of the code's standard deviation, relative error of the ionosphere model.
+        expected: (n, 2) prior value and standard deviation of each unknown; inf: nothing known.
+        x: (n,) in: where to start; out: the solution.
+        covariance: (n, n) written.
+        weight: (m,) written.
+        sky: (g, 5) written: azimuth, elevation and unit vector of each satellite.
+
+    Returns:
+        `CONVERGED`, `SINGULAR` or `DIVERGED`; sum of squares of the residuals, and its degrees of freedom.
+    """
+    m, n, g_count = len(rows), len(x), len(sat)
+    a, y, sigma, mu = np.zeros((m, n)), np.zeros(m), np.zeros(m), np.zeros(m)
+    common = np.ones((g_count, 2))
+    prior, prior_b, step = np.zeros((n, n)), np.zeros(n), np.empty(n)
+    robust = False
+    for _ in range(_ROUNDS_MAX):
+        for k in range(n):
+            information = 1.0 / expected[k, 1] ** 2
+            prior[k, k] = information
+            prior_b[k] = information * (expected[k, 0] - x[k]) if information > 0.0 else 0.0
+        _range_rows(
+            time_ns, first, signal, sat, orbit, states, variance, rows, columns, klobuchar, options, x, a, y, sigma, mu,
+            common, sky,
+        )  # fmt: skip
+        chi2, freedom = robust_solve(a, y, sigma, mu, first, common, prior, prior_b, step, covariance, weight, robust)
+        if chi2 < 0.0:
+            return SINGULAR, 0.0, 0.0
+        for k in range(n):
+            x[k] += step[k]
+        moved = math.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
+        if robust and moved < 1e-2:
+            return CONVERGED, chi2, freedom
+        robust = robust or moved < 3e3
+    return DIVERGED, 0.0, 0.0
+
+
+@kernel
+def _range_rows(
+    time_ns: int, first: Int32Array, signal: Int16Array, sat: Int16Array, orbit: Float64Array, states: Float64Array,
+    variance: Float64Array, rows: Float64Array, columns: Int32Array, klobuchar: Float64Array, options: Float64Array,
+    x: Float64Array, a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, common: Float64Array,
+    sky: Float64Array,
+) -> None:  # fmt: skip
+    """Write design, misclosure and noise of each pseudorange at the position x."""
+    lat, lon, height = geodetic_from_ecef(x[0], x[1], x[2])
+    grounded = x[0] ** 2 + x[1] ** 2 + x[2] ** 2 > _GROUND_M**2
+    axes = np.empty((3, 3))
+    enu_axes(lat, lon, axes)
+    dry, wet = zenith_troposphere(lat, height, _HUMIDITY)
+    a[:, :] = 0.0
+    for g in range(len(sat)):
+        distance, ex, ey, ez = travel(states[g], x[0], x[1], x[2])
+        azimuth, elevation = azimuth_elevation(axes, ex, ey, ez)
+        sky[g, 0], sky[g, 1], sky[g, 2], sky[g, 3], sky[g, 4] = azimuth, elevation, ex, ey, ez
+        ionosphere, troposphere = 0.0, 0.0
+        common[g, 0], common[g, 1] = math.sqrt(variance[g]), 10.0
+        low = elevation < options[0]
+        if grounded and not low:
+            ionosphere = slant_ionosphere(time_ns, lat, lon, azimuth, elevation, klobuchar[0], klobuchar[1])
+            dry_map, wet_map = niell_mapping(time_ns, lat, max(height, 0.0), elevation)
+            troposphere = dry * dry_map + wet * wet_map
+            common[g, 0] = math.sqrt(variance[g] + (0.3 * wet * wet_map + 0.02) ** 2)
+            common[g, 1] = options[2] * ionosphere + 0.3
+        for row in range(first[g], first[g + 1]):
+            sigma[row] = 0.0
+            if (grounded and low) or math.isnan(distance) or math.isnan(rows[row, 0]):
+                continue
+            mu[row] = (L1_HZ / rows[row, 1]) ** 2
+            a[row, 0], a[row, 1], a[row, 2], a[row, 3] = -ex, -ey, -ez, 1.0
+            modelled = distance + troposphere + mu[row] * ionosphere + x[3]
+            for column in (columns[g], columns[len(sat) + row]):
+                if column > 3:
+                    a[row, column] = 1.0
+                    modelled += x[column]
+            measured = rows[row, 0] - rows[row, 3]
+            if orbit[g, 0] > 0.0:
+                measured += beidou2_code_bias(sat[g], orbit[g, 0], orbit[g, 1], signal[row], time_ns, elevation)
+            y[row] = measured + SPEED_OF_LIGHT_MPS * states[g, 6] - modelled
+            sigma[row] = options[1] * code_sigma(rows[row, 2], elevation) if grounded else 10.0
+
+
+@kernel
+def velocity_solution(
+    position_m: Float64Array, first: Int32Array, states: Float64Array, sky: Float64Array, rows: Float64Array,
+    elevation_mask: float, x: Float64Array, covariance: Float64Array,
+) -> tuple[bool, float, float]:  # fmt: skip
+    """Velocity and clock drift from Doppler.
+
+    Args:
+        position_m: (3,) receiver.
+        first: (g + 1,) first row of each satellite.
+        states: (g, 8) satellites at emission.
+        sky: (g, 5) as `point_solution` writes it.
+        rows: (m, 3) Doppler (Hz), carrier frequency (Hz), C/N0 (dB-Hz).
+        elevation_mask: Radians.
+        x: (4,) written: ECEF velocity (m/s), clock drift (m/s).
+        covariance: (4, 4) written.
+
+    Returns:
+        Whether there is a solution; sum of squares of the residuals, and its degrees of freedom.
+    """
+    m, g_count = len(rows), len(states)
+    a, y, sigma, mu, weight = np.zeros((m, 4)), np.full(m, np.nan), np.zeros(m), np.zeros(m), np.zeros(m)
+    common = np.full((g_count, 2), 0.02)
+    for g in range(g_count):
+        if math.isnan(states[g, 0]) or sky[g, 1] < elevation_mask:
+            continue
+        ex, ey, ez = sky[g, 2], sky[g, 3], sky[g, 4]
+        rate = range_rate(position_m, states[g], ex, ey, ez) - SPEED_OF_LIGHT_MPS * states[g, 7]
+        for row in range(first[g], first[g + 1]):
+            if math.isnan(rows[row, 0]) or math.isnan(rows[row, 1]):
+                continue
+            a[row, 0], a[row, 1], a[row, 2], a[row, 3] = -ex, -ey, -ez, 1.0
+            y[row] = -rows[row, 0] * SPEED_OF_LIGHT_MPS / rows[row, 1] - rate
+            sigma[row] = doppler_sigma(rows[row, 2], sky[g, 1])
+    # A thousand metres a second is no limit to any receiver here, and keeps the system regular.
+    prior, prior_b = np.zeros((4, 4)), np.zeros(4)
+    chi2, freedom = robust_solve(a, y, sigma, mu, first, common, prior, prior_b, x, covariance, weight, True)
+    return chi2 >= 0.0, chi2, freedom
+
+
+@kernel
+def range_rate(position_m: Float64Array, state: Float64Array, ex: float, ey: float, ez: float) -> float:
+    """Rate (m/s) of the range from a receiver at rest to a satellite, the Earth's turn included.
+
+    The unit vector is that of the frame of reception, so that the velocity is turned into it: by w tau, tau = range / c.
+    """
+    omega = 7.292_115_146_7e-5
+    distance = math.sqrt(
+        (state[0] - position_m[0]) ** 2 + (state[1] - position_m[1]) ** 2 + (state[2] - position_m[2]) ** 2
+    )
+    angle = omega * distance / SPEED_OF_LIGHT_MPS
+    vx = state[3] + angle * state[4]
+    vy = state[4] - angle * state[3]
+    rate = ex * vx + ey * vy + ez * state[5]
+    # The flight time changes by rate / c each second, and the frame turns by that much more.
+    return rate + omega * rate / SPEED_OF_LIGHT_MPS * (ex * state[1] - ey * state[0])
+
+
+@kernel
+def dilutions(sky: Float64Array, used: Int32Array, axes: Float64Array, out: Float64Array) -> None:
+    """Write GDOP, PDOP, HDOP, VDOP (4,) of the satellites used, for one common clock; NaN where there are too few."""
+    normal, inverse = np.zeros((4, 4)), np.empty((4, 4))
+    row = np.ones(4)
+    for g in range(len(sky)):
+        if not used[g]:
+            continue
+        for i in range(3):
+            row[i] = axes[i, 0] * sky[g, 2] + axes[i, 1] * sky[g, 3] + axes[i, 2] * sky[g, 4]
+        for i in range(4):
+            for j in range(4):
+                normal[i, j] += row[i] * row[j]
+    out[:] = np.nan
+    if not cholesky(normal, 4):
+        return
+    cholesky_inverse(normal, inverse, 4)
+    horizontal = inverse[0, 0] + inverse[1, 1]
+    out[0] = math.sqrt(horizontal + inverse[2, 2] + inverse[3, 3])
+    out[1] = math.sqrt(horizontal + inverse[2, 2])
+    out[2], out[3] = math.sqrt(horizontal), math.sqrt(inverse[2, 2])
