@@ -193,8 +193,8 @@ def _range_rows(
         sky[g, 0], sky[g, 1], sky[g, 2], sky[g, 3], sky[g, 4] = azimuth, elevation, ex, ey, ez
         ionosphere, troposphere = 0.0, 0.0
         common[g, 0], common[g, 1] = math.sqrt(variance[g]), 10.0
-        low = elevation < options[0]
-        if grounded and not low:
+        usable = elevation >= options[0] or (not grounded and not math.isnan(distance))
+        if grounded and usable:
             ionosphere = slant_ionosphere(time_ns, lat, lon, azimuth, elevation, klobuchar[0], klobuchar[1])
             dry_map, wet_map = niell_mapping(time_ns, lat, max(height, 0.0), elevation)
             troposphere = dry * dry_map + wet * wet_map
@@ -202,7 +202,7 @@ def _range_rows(
             common[g, 1] = options[2] * ionosphere + 0.3
         for row in range(first[g], first[g + 1]):
             sigma[row] = 0.0
-            if (grounded and low) or math.isnan(distance) or math.isnan(rows[row, 0]):
+            if not usable or math.isnan(rows[row, 0]):
                 continue
             mu[row] = (L1_HZ / rows[row, 1]) ** 2
             a[row, 0], a[row, 1], a[row, 2], a[row, 3] = -ex, -ey, -ez, 1.0
