@@ -1,4 +1,4 @@
-"""Code-differential positions: a base's corrections, the rover's codes, and the carrier to carry them from epoch to epoch.
+"""Code-differential positions: a base's corrections, the rover's codes, and its carrier from epoch to epoch.
 
 A base at a known place turns each of its signals into a correction (`corrections`): measured less modelled code and
 phase. A rover subtracts them from the same signal of the same satellite, with the same ephemeris, so that orbit, clock
@@ -33,11 +33,17 @@ _POSITION, _VELOCITY, _CLOCK, _PHASE_DRIFT, _DOPPLER_DRIFT, _BIASES = slice(0, 3
 _GAP_NS: Final = 120_000_000_000
 _BIAS_M, _BIAS_DRIFT_M = 300.0, 0.01
 """A receiver's bias of one signal against another: what is known before, and how it wanders in a second."""
-_MULTIPATH_S_STILL, _MULTIPATH_S_MOVING = 20.0, 2.0
-"""Correlation time of code multipath for an antenna at rest and on the move (van Nee 1995; Braasch 1996)."""
-_STILL_MPS: Final = 0.3
+_MULTIPATH_S_MAX, _MULTIPATH_S_MIN, _MULTIPATH_M = 20.0, 2.0, 10.0
+"""Correlation of code multipath: the time of an antenna at rest, and the way of one that moves past its reflectors."""
 _SCALE_MEMORY, _SCALE_MIN, _SCALE_MAX = 0.95, 0.3, 6.0
-_LOST_SHARE, _LOST_EPOCHS = 0.4, 5
+_FIRST_SCALE: Final = 3.0
+"""One epoch does not show how much all of its codes err alike: its standard deviation is widened by this."""
+_DRIFT_MPS, _REFLECTED_MPS = 0.01, 0.5
+"""How far a position drifts in a second with good carriers, and with reflected ones."""
+_SHARE_MEMORY, _SHARE_MIN = 0.7, 0.2
+_LOST_SHARE, _LOST_EPOCHS = 0.4, 10
+_FOUND_SHARE, _FOUND_SATELLITES = 0.6, 7
+"""Lost: fewer codes than this agree with the position, so long. Found again: so many of a new position's agree."""
 _BASE_SIGMA_M: Final = 0.15
 
 
@@ -101,6 +107,7 @@ class DgnssState:
         bias_m: (b,) of these signals, against the first signal ever used.
         covariance: (6 + b, 6 + b) of position, velocity and biases.
         scale: Factor of the code's standard deviation, as its residuals have it.
+        share: Share of the codes' weight that outlier rejection has left, of late.
         lost: Epochs in a row whose codes disagreed with the position.
         trail: Phases and rates of the epoch.
         single: The last fix without corrections.
@@ -113,6 +120,7 @@ class DgnssState:
     bias_m: NDArray[np.float64]
     covariance: NDArray[np.float64]
     scale: float
+    share: float
     lost: int
     trail: _Trail
     single: Fix
@@ -177,29 +185,32 @@ def advance(
     age_s = (epoch.time_ns - corrected.time_ns) * 1e-9 if corrected else math.inf
     if corrected is None or not abs(age_s) <= chosen.age_max_s:
         why = "no corrections" if corrected is None else f"corrections are {age_s:.0f} s old"
-        single = solve_observed(
-            observe(epoch, ephemerides, chosen.spp.selection), ephemerides, chosen.spp, state.single if state else None
-        ).fix
-        return state, replace(single, reason="; ".join(filter(None, (why, single.reason))))
+        alone = observe(epoch, ephemerides, chosen.spp.selection)
+        fix = solve_observed(alone, ephemerides, chosen.spp, state.single if state else None).fix
+        return state, replace(fix, reason="; ".join(filter(None, (why, fix.reason))))
     seen = observe(epoch, ephemerides, chosen.spp.selection, corrected.index_of)
     single = solve_observed(seen, ephemerides, chosen.spp, state.single if state else None)
     if state is not None and not 0 < epoch.time_ns - state.time_ns < _GAP_NS:
         state = None
     if state is None and not single.fix.quality:
         return None, single.fix
-    step = _Step(state, seen, corrected, chosen, single)
-    return step.solve()
+    if state is not None and state.lost >= _LOST_EPOCHS:
+        # Either the position is wrong or most codes are, as between high buildings: believe codes that agree.
+        anew, fix = _Step(state, seen, corrected, chosen, single, fresh=True).solve()
+        if anew is not None and anew.share > _FOUND_SHARE and len(fix.satellites) >= _FOUND_SATELLITES:
+            return replace(anew, lost=0), fix
+    return _Step(state, seen, corrected, chosen, single, fresh=state is None).solve()
 
 
 class _Step:
     """One epoch's work: matched rows, the motion from carriers and Doppler, then the position from codes."""
 
     def __init__(
-        self, state: DgnssState | None, seen: Observed, corrected: Corrections, options: DgnssOptions, single: Solution
-    ) -> None:
+        self, state: DgnssState | None, seen: Observed, corrected: Corrections, options: DgnssOptions, single: Solution,
+        fresh: bool,
+    ) -> None:  # fmt: skip
         self.options, self.corrected, self.single, self.seen = options, corrected, single, seen
         self.epoch = seen.epoch
-        fresh = state is None or state.lost >= _LOST_EPOCHS
         self.state = state
         self.fresh = fresh
         self.dt_s = (self.epoch.time_ns - state.time_ns) * 1e-9 if state is not None else 1.0
@@ -286,7 +297,13 @@ class _Step:
         common[:, 1] = 1e-3
         common[len(self.seen.sat) :, 0] = 0.03
         sigma[np.isnan(y)] = 0.0
-        return self._update(a, y, sigma, np.zeros(2 * rows), first, common, x, covariance, 1.0)[:2]
+        x, covariance, weight, _, _ = self._update(a, y, sigma, np.zeros(2 * rows), first, common, x, covariance, 1.0)
+        carriers = sigma[:rows] > 0.0
+        rejected = 1.0 - float(weight[:rows][carriers].mean()) if carriers.any() else 0.0
+        # Where many carriers are reflections, some of those that agree are too, and agree with each other.
+        drift_m = (_DRIFT_MPS + _REFLECTED_MPS * rejected) * math.sqrt(self.dt_s)
+        covariance[_POSITION, _POSITION] += np.eye(3) * drift_m**2
+        return x, covariance
 
     def _differences(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         """Per row: carrier's change less the model's (m), Doppler's range rate less the satellite's (m/s), averaged?"""
@@ -303,7 +320,9 @@ class _Step:
         base_step_s = abs(self.corrected.time_ns - state.trail.base_time_ns) * 1e-9
         held &= self._base(self.corrected.lock_s) >= base_step_s - 0.05
         change = self.phase - state.trail.phase_m[before] - self.model[self.group, RANGE]
-        old_rate = np.where(before >= 0, state.trail.rate_mps[before], np.nan) if len(state.trail.key) else rate * np.nan
+        old_rate = (
+            np.where(before >= 0, state.trail.rate_mps[before], np.nan) if len(state.trail.key) else rate * np.nan
+        )
         averaged = np.isfinite(old_rate) & np.isfinite(rate)
         rate = np.where(averaged, 0.5 * (rate + old_rate), rate)
         return np.where(held, change, np.nan), rate, averaged
@@ -314,9 +333,7 @@ class _Step:
             return np.full(len(self.match), np.nan)
         return np.where(self.match >= 0, values[self.match], np.nan)
 
-    def _position(
-        self, x: NDArray[np.float64], covariance: NDArray[np.float64]
-    ) -> tuple[DgnssState | None, Fix]:
+    def _position(self, x: NDArray[np.float64], covariance: NDArray[np.float64]) -> tuple[DgnssState | None, Fix]:
         """Update by the codes, and make the state and fix."""
         rows, sat = len(self.epoch), self.epoch.sat
         distance_m = float(np.linalg.norm(self.start - self.corrected.position_ecef_m))
@@ -337,17 +354,19 @@ class _Step:
         glonass = np.where(self.seen.sat // 64 == GLONASS, 0.5, 0.0)
         common[:, 0] = np.hypot(0.15 / sine, 0.01 * self.age_s) + glonass + 2e-6 * distance_m
         common[:, 1] = 1e-3 + 2e-6 * distance_m
-        moving = float(np.linalg.norm(self.velocity + x[_VELOCITY])) > _STILL_MPS
-        memory_s = _MULTIPATH_S_MOVING if moving else _MULTIPATH_S_STILL
-        slow = 1.0 if self.fresh else 1.0 + 2.0 * memory_s / self.dt_s
-        x, covariance, weight, chi2, freedom = self._update(a, y, sigma, mu, self.seen.first, common, x, covariance, slow)
+        speed_mps = float(np.linalg.norm(self.velocity + x[_VELOCITY]))
+        memory_s = min(max(_MULTIPATH_M / max(speed_mps, 0.1), _MULTIPATH_S_MIN), _MULTIPATH_S_MAX)
+        slow = 1.0 if self.state is None or self.fresh else (1.0 + 2.0 * memory_s / self.dt_s) / self.state.share
+        x, covariance, weight, chi2, freedom = self._update(
+            a, y, sigma, mu, self.seen.first, common, x, covariance, slow
+        )
         if chi2 < 0.0:
             return self.state, replace(self.single.fix, reason="the geometry is singular")
         used = np.unique(sat[weight > 0.3])
         share = float(weight[self.usable].mean()) if self.usable.any() else 1.0
         misfit = math.sqrt(max(chi2, 0.0) / freedom) if freedom > 1.0 else 1.0
         if self.fresh:
-            covariance = covariance * max(1.0, misfit) ** 2
+            covariance = covariance * (_FIRST_SCALE * max(1.0, misfit) / max(share, _SHARE_MIN)) ** 2
         state = self._next_state(x, covariance, biases, scale, misfit, share, freedom)
         return state, self._fix(state, covariance, used)
 
@@ -363,7 +382,8 @@ class _Step:
             target = min(max(scale * misfit, _SCALE_MIN), _SCALE_MAX)
             memory = 0.5 if self.state is None else _SCALE_MEMORY
             scale = memory * scale + (1.0 - memory) * target
-        lost = 0 if share > _LOST_SHARE or self.fresh else (self.state.lost if self.state else 0) + 1
+        lost = 0 if share > _LOST_SHARE or self.state is None else self.state.lost + 1
+        memory_share, before = (0.0, share) if self.state is None or self.fresh else (_SHARE_MEMORY, self.state.share)
         keep = np.concatenate([np.arange(6), _BIASES + np.arange(len(self.signals))])
         trail = _Trail(
             key=_keys(self.epoch),
@@ -379,6 +399,7 @@ class _Step:
             bias_m=biases + x[_BIASES:],
             covariance=covariance[np.ix_(keep, keep)],
             scale=scale,
+            share=max(memory_share * before + (1.0 - memory_share) * share, _SHARE_MIN),
             lost=lost,
             trail=trail,
             single=self.single.fix,

@@ -75,7 +75,17 @@ def take(epoch: Epoch, rows: NDArray[np.bool_]) -> Epoch:
     """Some rows of an epoch."""
     if rows.all():
         return epoch
-    names = ("sat", "signal", "frequency_hz", "pseudorange_m", "phase_cycles", "doppler_hz", "cn0_dbhz", "lock_s", "flags")
+    names = (
+        "sat",
+        "signal",
+        "frequency_hz",
+        "pseudorange_m",
+        "phase_cycles",
+        "doppler_hz",
+        "cn0_dbhz",
+        "lock_s",
+        "flags",
+    )
     return replace(epoch, **{name: getattr(epoch, name)[rows] for name in names})
 
 

@@ -24,9 +24,7 @@ def enu_covariance(position_ecef_m: NDArray[np.float64], covariance_m2: NDArray[
     return turned
 
 
-def protection_levels(
-    position_ecef_m: NDArray[np.float64], covariance_m2: NDArray[np.float64]
-) -> tuple[float, float]:
+def protection_levels(position_ecef_m: NDArray[np.float64], covariance_m2: NDArray[np.float64]) -> tuple[float, float]:
     """Horizontal and vertical protection level (m): bounds of the error, as far as the covariance is honest."""
     enu = enu_covariance(position_ecef_m, covariance_m2)
     half_sum, half_difference = 0.5 * (enu[0, 0] + enu[1, 1]), 0.5 * (enu[0, 0] - enu[1, 1])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.kernels.spp import (
     CONVERGED,
+    SINGULAR,
     assign_columns,
     dilutions,
     point_solution,
@@ -122,13 +123,18 @@ def solve_observed(
         x[:3] = recent.position_ecef_m
     klobuchar = np.stack([ephemerides.klobuchar_gps, ephemerides.klobuchar_beidou])
     error = _CLIMATE_ERROR if np.isnan(klobuchar[:, 0]).all() else _KLOBUCHAR_ERROR
-    status, chi2, freedom = point_solution(
-        epoch.time_ns, observed.first, epoch.signal, observed.sat, observed.old_beidou, observed.states, variance, rows,
-        np.concatenate([clock[system], bias[epoch.signal]]), klobuchar,
-        np.array([options.selection.elevation_mask, options.sigma_scale, error]), expected, x, covariance, weight, sky,
-    )  # fmt: skip
+    for start in (x, np.zeros(n)):  # where the last fix was, then, if that leads nowhere, the centre of the Earth
+        x = start
+        status, chi2, freedom = point_solution(
+            epoch.time_ns, observed.first, epoch.signal, observed.sat, observed.old_beidou, observed.states, variance,
+            rows, np.concatenate([clock[system], bias[epoch.signal]]), klobuchar,
+            np.array([options.selection.elevation_mask, options.sigma_scale, error]), expected, x, covariance, weight,
+            sky,
+        )  # fmt: skip
+        if status == CONVERGED or recent is None:
+            break
     if status != CONVERGED:
-        return failed("the geometry is singular" if recent or status == 1 else "the iteration does not converge")
+        return failed("the geometry is singular" if status == SINGULAR else "the iteration does not converge")
     used = np.add.reduceat(weight > 0.3, observed.first[:-1]) > 0
     covariance *= max(1.0, chi2 / freedom) if freedom > 0.5 else 1.0
     if reason := _implausible(x, covariance, int(used.sum()), options):
@@ -137,9 +143,7 @@ def solve_observed(
     return Solution(_with_velocity(_with_dilutions(fix, sky, used), observed, sky, options), observed, sky, weight)
 
 
-def _expected(
-    clock: NDArray[np.int32], bias: NDArray[np.int32], n: int, previous: Fix | None
-) -> NDArray[np.float64]:
+def _expected(clock: NDArray[np.int32], bias: NDArray[np.int32], n: int, previous: Fix | None) -> NDArray[np.float64]:
     """Prior value and standard deviation of each unknown (n, 2)."""
     expected = np.zeros((n, 2))
     expected[:4, 1] = np.inf

@@ -21,7 +21,7 @@ _HUMIDITY = 0.5
 
 @kernel
 def model_ranges(time_ns: int, position_m: Float64Array, states: Float64Array, out: Float64Array) -> None:
-    """Write what each satellite's signals would measure at a place at rest, but for the receiver's clock and ionosphere.
+    """Write what satellites measure at a place at rest, but for the receiver's clock and the ionosphere.
 
     Args:
         time_ns: Time tag, GPST.

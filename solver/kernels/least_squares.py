@@ -75,7 +75,7 @@ def robust_solve(
         if step == rounds:
             break
         cholesky_inverse(factor, covariance, n)
-        _standardize(a, y, sigma, mu, first, weight, nuisance, x, covariance, standardized)
+        _standardize(a, y, sigma, mu, first, common, weight, nuisance, x, covariance, standardized)
         if not _reweigh(standardized, sigma, step < _HUBER_ROUNDS, weight) and step >= _HUBER_ROUNDS:
             break
     cholesky_inverse(factor, covariance, n)
@@ -139,10 +139,14 @@ def _nuisance_values(nuisance: Float64Array, x: Float64Array) -> tuple[float, fl
 
 @kernel
 def _standardize(
-    a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, first: Int32Array, weight: Float64Array,
-    nuisance: Float64Array, x: Float64Array, covariance: Float64Array, standardized: Float64Array,
+    a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, first: Int32Array, common: Float64Array,
+    weight: Float64Array, nuisance: Float64Array, x: Float64Array, covariance: Float64Array, standardized: Float64Array,
 ) -> None:  # fmt: skip
-    """Write each residual over its own standard deviation: noise, less what the row itself pulled the fit by."""
+    """Write each residual over its own standard deviation: noise, less what the row itself pulled the fit by.
+
+    A row counts by the worse of two residuals: against its satellite's other rows, and, lest a satellite that is wrong
+    in all of its rows explains itself by s and i, against the other satellites.
+    """
     n = a.shape[1]
     t = np.empty(n)
     for g in range(len(first) - 1):
@@ -152,19 +156,25 @@ def _standardize(
             if sigma[row] <= 0.0 or math.isnan(y[row]):
                 continue
             p0, p1 = q00 + mu[row] * q01, q01 + mu[row] * q11
-            fitted = s + mu[row] * ion
+            alone, nuisances = y[row], s + mu[row] * ion
             variance = p0 + mu[row] * p1
+            shared = 0.0
             for i in range(n):
                 t[i] = a[row, i] - p0 * nuisance[g, i] - p1 * nuisance[g, n + i]
-                fitted += a[row, i] * x[i]
+                alone -= a[row, i] * x[i]
             for i in range(n):
-                if t[i] != 0.0:
-                    for j in range(n):
-                        variance += t[i] * covariance[i, j] * t[j]
+                for j in range(n):
+                    variance += t[i] * covariance[i, j] * t[j]
+                    shared += a[row, i] * covariance[i, j] * a[row, j]
             own = sigma[row] * sigma[row]
             # A row that is in the fit pulls it; one that is not adds the fit's uncertainty to its own.
             spread = own - weight[row] * variance if weight[row] > 0.0 else own + variance
-            standardized[row] = (y[row] - fitted) / math.sqrt(max(spread, _REDUNDANCY_MIN * own))
+            standardized[row] = (alone - nuisances) / math.sqrt(max(spread, _REDUNDANCY_MIN * own))
+            own += common[g, 0] ** 2 + (mu[row] * common[g, 1]) ** 2
+            spread = own - shared if weight[row] > 0.0 else own + shared
+            among_all = alone / math.sqrt(max(spread, _REDUNDANCY_MIN * own))
+            if abs(among_all) > abs(standardized[row]):
+                standardized[row] = among_all
 
 
 @kernel

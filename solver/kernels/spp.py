@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from solver.constants import SPEED_OF_LIGHT_MPS
+from solver.constants import GPS_OMEGA_E_RAD_S, SPEED_OF_LIGHT_MPS
 from solver.jit import kernel
 from solver.kernels import Float64Array, Int16Array, Int32Array, Records
 from solver.kernels.atmosphere import L1_HZ, niell_mapping, slant_ionosphere, zenith_troposphere
@@ -19,7 +19,15 @@ from solver.kernels.linalg import cholesky, cholesky_inverse
 from solver.kernels.orbit import ephemeris_variance, travel
 from solver.signals import SIGNALS_PER_SYSTEM
 
-__all__ = ["assign_columns", "code_sigma", "dilutions", "doppler_sigma", "point_solution", "satellite_delays", "velocity_solution"]
+__all__ = [
+    "assign_columns",
+    "code_sigma",
+    "dilutions",
+    "doppler_sigma",
+    "point_solution",
+    "satellite_delays",
+    "velocity_solution",
+]
 
 CONVERGED, SINGULAR, DIVERGED = 0, 1, 2
 _GROUND_M = 6.2e6
@@ -29,7 +37,7 @@ _HUMIDITY = 0.5
 
 @kernel
 def code_sigma(cn0_dbhz: float, elevation: float) -> float:
-    """Standard deviation (m) of a pseudorange: multipath by elevation, tracking noise by C/N0 (Hartinger & Brunner 1999).
+    """Standard deviation (m) of a pseudorange: multipath by elevation, noise by C/N0 (Hartinger & Brunner 1999).
 
     0.25 m at the zenith and 0.25 m at 48 dB-Hz are those of a common receiver under open sky; what a given receiver
     really does is told by its own residuals, which scale this.
@@ -262,9 +270,9 @@ def velocity_solution(
 def range_rate(position_m: Float64Array, state: Float64Array, ex: float, ey: float, ez: float) -> float:
     """Rate (m/s) of the range from a receiver at rest to a satellite, the Earth's turn included.
 
-    The unit vector is that of the frame of reception, so that the velocity is turned into it: by w tau, tau = range / c.
+    The unit vector is that of the frame of reception, so the velocity is turned into it too: by w range / c.
     """
-    omega = 7.292_115_146_7e-5
+    omega = GPS_OMEGA_E_RAD_S
     distance = math.sqrt(
         (state[0] - position_m[0]) ** 2 + (state[1] - position_m[1]) ** 2 + (state[2] - position_m[2]) ** 2
     )
@@ -273,7 +281,7 @@ def range_rate(position_m: Float64Array, state: Float64Array, ex: float, ey: flo
     vy = state[4] - angle * state[3]
     rate = ex * vx + ey * vy + ez * state[5]
     # The flight time changes by rate / c each second, and the frame turns by that much more.
-    return rate + omega * rate / SPEED_OF_LIGHT_MPS * (ex * state[1] - ey * state[0])
+    return float(rate + omega * rate / SPEED_OF_LIGHT_MPS * (ex * state[1] - ey * state[0]))
 
 
 @kernel
