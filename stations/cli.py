@@ -12,6 +12,7 @@ import typer
 from caster.errors import DipperError
 from stations.commands import account, archive, station
 from stations.commands.check_config import check_config
+from stations.commands.decode import decode
 from stations.commands.rover import rover
 from stations.commands.serve import serve
 from stations.commands.sourcetable import sourcetable
@@ -32,6 +33,7 @@ app.add_typer(station.app, name="station")
 app.command()(rover)
 app.add_typer(archive.app, name="archive")
 app.command()(sourcetable)
+app.command()(decode)
 
 
 def main() -> None:
