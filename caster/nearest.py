@@ -37,6 +37,10 @@ class StationMap:
     def __contains__(self, name: object) -> bool:
         return name in self._index
 
+    def equals(self, names: Sequence[str], positions_ecef_m: NDArray[np.float64]) -> bool:
+        """Whether a map of these stations would be the same."""
+        return self._names == list(names) and np.array_equal(self._places, positions_ecef_m.reshape(-1, 3))
+
     def distance_m(self, name: str, here_ecef_m: NDArray[np.float64]) -> float:
         """Straight distance from a station of the map to a place (3,)."""
         return float(np.linalg.norm(self._places[self._index[name]] - here_ecef_m))

@@ -7,13 +7,13 @@ unhealthy until they agree.
 """
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.model import Epoch
+from solver.dgnss import Corrections, corrections
+from solver.model import Ephemerides, Epoch
 from solver.timescale import NS
 
 __all__ = ["EPOCHS_MAX", "FRAME_AGE_MAX_S", "BaseEpoch", "StationInfo"]
@@ -32,9 +32,8 @@ OWN_POSITION_STRIKES: Final = 3
 """One solution may be wrong; so many in turn are not."""
 
 
-@dataclass(frozen=True, slots=True)
 class BaseEpoch:
-    """An epoch of a station and the place that it was measured at.
+    """An epoch of a station and the place that it was measured at; what rovers need of it is computed once for all.
 
     Attributes:
         epoch: Observations.
@@ -42,9 +41,24 @@ class BaseEpoch:
         station_id: RTCM station id.
     """
 
-    epoch: Epoch
-    position_ecef_m: NDArray[np.float64]
-    station_id: int
+    __slots__ = ("_corrections", "epoch", "position_ecef_m", "station_id")
+
+    def __init__(self, epoch: Epoch, position_ecef_m: NDArray[np.float64], station_id: int) -> None:
+        self.epoch = epoch
+        self.position_ecef_m = position_ecef_m
+        self.station_id = station_id
+        self._corrections: tuple[Ephemerides, Corrections] | None = None
+
+    def corrections(self, ephemerides: Ephemerides) -> Corrections:
+        """Its code corrections by these ephemerides.
+
+        Solver threads call it: where two of them find none, both compute the same, and either is kept.
+        """
+        made = self._corrections
+        if made is None or made[0] is not ephemerides:
+            made = ephemerides, corrections(self.epoch, self.position_ecef_m, ephemerides)
+            self._corrections = made
+        return made[1]
 
 
 class StationInfo:
@@ -78,7 +92,7 @@ class StationInfo:
         self.moves = 0
         self.positions_refused = 0
         self.epochs_seen = 0
-        self._epochs: deque[Epoch] = deque(maxlen=epochs_max)
+        self._epochs: deque[BaseEpoch] = deque(maxlen=epochs_max)
         self._frame_s = -np.inf
         self._strikes = 0
 
@@ -102,11 +116,15 @@ class StationInfo:
         return True
 
     def take_epoch(self, epoch: Epoch) -> None:
-        """Keep an epoch; an older one than the last comes from a restarted stream, and what is kept is dropped."""
-        if self._epochs and epoch.time_ns <= self._epochs[-1].time_ns:
-            self._epochs.clear()
+        """Keep an epoch, if it is known where it was measured.
+
+        One that is older than the last comes from a restarted stream, and what is kept is dropped.
+        """
         self.epochs_seen += 1
-        self._epochs.append(epoch)
+        if self._epochs and epoch.time_ns <= self._epochs[-1].epoch.time_ns:
+            self._epochs.clear()
+        if self.position_ecef_m is not None:
+            self._epochs.append(BaseEpoch(epoch, self.position_ecef_m, self.station_id))
 
     def take_own_position(self, solved_ecef_m: NDArray[np.float64]) -> bool:
         """Compare the place that the station says with one solved from its observations; whether they agree."""
@@ -117,20 +135,16 @@ class StationInfo:
         return agrees
 
     def epoch_for(self, time_ns: int, age_max_s: float) -> BaseEpoch | None:
-        """The latest epoch that is not later than an instant and at most `age_max_s` older, with its place."""
-        if self.position_ecef_m is None:
-            return None
-        for epoch in reversed(self._epochs):
-            age_s = (time_ns - epoch.time_ns) / NS
-            if age_s > age_max_s:
-                return None
+        """The latest epoch that is not later than an instant and at most `age_max_s` older."""
+        for held in reversed(self._epochs):
+            age_s = (time_ns - held.epoch.time_ns) / NS
             if age_s >= 0.0:
-                return BaseEpoch(epoch, self.position_ecef_m, self.station_id)
+                return held if age_s <= age_max_s else None
         return None
 
     def last_epoch(self) -> Epoch | None:
         """The latest epoch; None: the station is not decoded, or has measured nothing yet."""
-        return self._epochs[-1] if self._epochs else None
+        return self._epochs[-1].epoch if self._epochs else None
 
     def forget_epochs(self) -> None:
         """Drop the epochs, as nobody needs them any more."""

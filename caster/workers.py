@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -26,6 +26,8 @@ STALE_S: Final = 0.5
 """A rover that moves wants its latest place; what has waited for longer only delays it."""
 BURST_MAX: Final = 32
 """Jobs that may wait under one key."""
+CLOSE_WAIT_S: Final = 2.0
+"""A solver's job takes milliseconds; only one that compiles its kernels takes longer, and nobody waits for that."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +41,7 @@ class _Job(NamedTuple):
 
 
 class Workers:
-    """A pool of solver threads; used as an async context manager on the loop that it serves.
+    """A pool of solver threads, which `start` begins on the loop that it is to serve.
 
     Args:
         threads: How many; by default one for each core.
@@ -54,28 +56,28 @@ class Workers:
         self.finished = 0
         self.dropped = 0
         self.failed = 0
-        self._count = min(threads or os.cpu_count() or 1, THREADS_MAX)
         self._waiting: dict[Hashable, deque[_Job]] = {}
         self._running: set[Hashable] = set()
         self._wake = threading.Condition()
         self._closing = False
-        self._threads: list[threading.Thread] = []
+        count = min(threads or os.cpu_count() or 1, THREADS_MAX)
+        self._threads = [threading.Thread(target=self._run, name=f"solver-{k}", daemon=True) for k in range(count)]
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def __aenter__(self) -> Self:
+    def start(self) -> None:
+        """Begin; called on the loop that the results go to."""
         self._loop = asyncio.get_running_loop()
-        self._threads = [threading.Thread(target=self._run, name=f"solver-{k}") for k in range(self._count)]
         for thread in self._threads:
             thread.start()
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Drop what waits and end the threads; one that is still at a job ends after it, unheard."""
         with self._wake:
             self._closing = True
             self._waiting.clear()
             self._wake.notify_all()
         for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+            thread.join(CLOSE_WAIT_S)
 
     @property
     def backlog(self) -> int:

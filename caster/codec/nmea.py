@@ -23,7 +23,7 @@ from solver.model import Fix, Quality
 from solver.signals import BEIDOU, GALILEO, GLONASS, GPS, NAVIC, PRN_PER_SYSTEM, QZSS, SBAS
 from solver.timescale import NS, to_datetime, to_utc
 
-__all__ = ["KINDS", "sentences"]
+__all__ = ["KINDS", "TEXT_MAX", "sentences", "text"]
 
 KINDS: Final = ("GGA", "RMC", "GST", "GSA", "ZDA", "VTG")
 """The sentences of an epoch, in the order in which they are sent; GGA leads, as receivers have it."""
@@ -39,6 +39,10 @@ _KNOTS_PER_MPS: Final = 3600.0 / 1852.0
 _DAY_NS: Final = 86_400 * NS
 _MINUTE_UNITS: Final = 10_000_000
 """Units of 1e-7 minutes in a minute: angles are rounded as integers, so that 59.99999999' carries into the degrees."""
+
+
+TEXT_MAX: Final = 61
+"""Characters of a text sentence, so that it keeps to the standard's 82."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,22 @@ def sentences(fix: Fix, station: int | None = None, kinds: Iterable[str] = KINDS
     """
     solution = _solution(fix, station, talker)
     return b"".join(_framed(body) for kind in kinds for body in _BODIES[kind](solution))
+
+
+def text(message: str, talker: str = "GN") -> bytes:
+    """Text sentences with a warning for a person (TXT, type 01), as many as its length needs.
+
+    Args:
+        message: ASCII; what NMEA reserves, such as commas, is sent as spaces.
+        talker: Of the sentences.
+    """
+    plain = "".join(
+        letter if letter.isascii() and letter.isprintable() and letter not in ",*$!^~\\" else " " for letter in message
+    )
+    parts = [plain[start : start + TEXT_MAX] for start in range(0, len(plain), TEXT_MAX)][:99]
+    return b"".join(
+        _framed(f"{talker}TXT,{len(parts):02d},{place:02d},01,{part}") for place, part in enumerate(parts, 1)
+    )
 
 
 def _checksum(body: bytes) -> int:

@@ -41,8 +41,9 @@ def serve(
 
 async def _serve(settings: "Config", read: "Callable[[], Config]") -> None:
     from caster.app import Caster
+    from caster.services import PositioningService
 
-    async with Caster(settings) as caster:
+    async with Caster(settings, [PositioningService()]) as caster:
         _announce(caster)
         threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
         await caster.run_until_signal(read)
@@ -59,13 +60,11 @@ def _announce(caster: "Caster") -> None:
 
 
 def _warm_up() -> None:
-    """Compile what the first frames need, once; a start with a warm cache only loads it."""
+    """Compile what rovers will need, once; a start with a warm cache only loads it."""
     from rich.console import Console
 
-    from caster.codec.rtcm import FrameReader
-    from caster.warmup import warm_up
+    from caster.warmup import prune_cache, warm_up
+    from caster.warmup_steps import service_steps
 
-    def framing() -> None:
-        FrameReader().feed(b"")
-
-    warm_up({"framing": framing}, Console(stderr=True))
+    warm_up(service_steps(), Console(stderr=True))
+    prune_cache()

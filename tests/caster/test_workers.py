@@ -2,10 +2,21 @@
 
 import asyncio
 import threading
+from contextlib import contextmanager
 
 from caster.workers import BURST_MAX, Workers
 
 WAIT_S = 10.0
+
+
+@contextmanager
+def started(threads):
+    workers = Workers(threads)
+    workers.start()
+    try:
+        yield workers
+    finally:
+        workers.close()
 
 
 async def wait_for(event):
@@ -20,7 +31,7 @@ async def test_a_result_comes_back_on_the_loop():
         seen.append((result, threading.current_thread() is threading.main_thread()))
         arrived.set()
 
-    async with Workers(2) as workers:
+    with started(2) as workers:
         workers.submit("rover", lambda: threading.current_thread().name, done)
         await wait_for(arrived)
     ((name, on_loop),) = seen
@@ -30,10 +41,10 @@ async def test_a_result_comes_back_on_the_loop():
 
 async def held_up(*names):
     """Submit named jobs under one key while the first holds the thread; what came back, and the pool."""
-    gate, started, arrived, seen = threading.Event(), threading.Event(), asyncio.Event(), []
+    gate, begun, arrived, seen = threading.Event(), threading.Event(), asyncio.Event(), []
 
     def first():
-        started.set()
+        begun.set()
         assert gate.wait(WAIT_S)
         return "first"
 
@@ -42,9 +53,9 @@ async def held_up(*names):
         if result == names[-1]:
             arrived.set()
 
-    async with Workers(2) as workers:
+    with started(2) as workers:
         workers.submit("rover", first, done)
-        assert await asyncio.to_thread(started.wait, WAIT_S)
+        assert await asyncio.to_thread(begun.wait, WAIT_S)
         for name in names:
             workers.submit("rover", lambda name=name: name, done)
         assert workers.backlog == min(len(names), BURST_MAX)
@@ -92,7 +103,7 @@ async def test_jobs_of_one_key_never_run_together_while_other_keys_go_on():
         if left[0] <= 0:
             arrived.set()
 
-    async with Workers(3) as workers:
+    with started(3) as workers:
         for key in "abc":
             workers.submit(key, lambda key=key: work(key), done)
         await wait_for(arrived)
@@ -101,7 +112,7 @@ async def test_jobs_of_one_key_never_run_together_while_other_keys_go_on():
 
 async def test_a_job_that_fails_is_counted_and_the_next_one_runs():
     arrived = asyncio.Event()
-    async with Workers(1) as workers:
+    with started(1) as workers:
         workers.submit("bad", lambda: 1 / 0, lambda _: None)
         workers.submit("good", lambda: 1, lambda _: arrived.set())
         await wait_for(arrived)
@@ -110,7 +121,7 @@ async def test_a_job_that_fails_is_counted_and_the_next_one_runs():
 
 async def test_a_cancelled_job_does_not_run():
     gate, arrived, seen = threading.Event(), asyncio.Event(), []
-    async with Workers(1) as workers:
+    with started(1) as workers:
         workers.submit("first", lambda: gate.wait(WAIT_S), lambda _: None)
         workers.submit("gone", lambda: "gone", seen.append)
         workers.submit("kept", lambda: "kept", lambda result: (seen.append(result), arrived.set()))
@@ -122,9 +133,9 @@ async def test_a_cancelled_job_does_not_run():
 
 async def test_closing_ends_the_threads_and_drops_what_waits():
     gate, seen = threading.Event(), []
-    async with Workers(1) as workers:
+    with started(1) as workers:
         workers.submit("first", lambda: gate.wait(WAIT_S), lambda _: None)
         workers.submit("second", lambda: "second", seen.append)
-        asyncio.get_running_loop().call_later(0.01, gate.set)
+        threading.Timer(0.01, gate.set).start()
     assert not any(thread.name.startswith("solver-") for thread in threading.enumerate())
     assert seen == []

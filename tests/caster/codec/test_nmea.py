@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pynmeagps import NMEAReader
 
-from caster.codec.nmea import KINDS, sentences
+from caster.codec.nmea import KINDS, sentences, text
 from solver.kernels.geodesy import ecef_from_geodetic
 from solver.model import Fix, Quality
 from solver.signals import satellite_of_name
@@ -154,3 +154,11 @@ def test_pynmeagps_reads_back_any_place_and_time(latitude_deg, longitude_deg, he
     assert gga.alt == pytest.approx(height_m, abs=2e-4)
     told = datetime(zda.year, zda.month, zda.day, zda.time.hour, zda.time.minute, zda.time.second)
     assert abs((told - to_datetime(to_utc(time_ns))).total_seconds()) <= 1.0
+
+
+def test_a_warning_for_a_person_is_sent_as_text_that_pynmeagps_reads():
+    (short,) = read(text("send RTCM 3, not UBX"), "TXT")
+    assert (short.numMsg, short.msgNum, short.msgType, short.text) == (1, 1, 1, "send RTCM 3  not UBX")
+    parts = read(text("word " * 30), "TXT")
+    assert "".join(part.text for part in parts).split() == ["word"] * 30
+    assert all(len(line) <= 80 for line in text("x" * 500).split(b"\r\n"))

@@ -1,0 +1,162 @@
+"""The `fix` service: a rover's or source's observations come back as NMEA, over TCP, on real recordings."""
+
+import asyncio
+import socket
+import struct
+
+import numpy as np
+import pytest
+
+from caster.codec import nmea
+from caster.services import PositioningService
+from caster.warmup import warm_up
+from caster.warmup_steps import service_steps
+from tests.recordings import STROMLO_ROVER_ECEF_M, errors_enu_m, messages, stromlo
+
+MOUNTS = [
+    {"name": "FIX", "kind": "fix", "open": True},
+    {"name": "ROVER1", "kind": "fix", "open": True},
+    {"name": "BASE"},
+]
+EPOCHS = 60
+PACE_S = 0.01
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm():
+    warm_up(service_steps())
+
+
+@pytest.fixture
+async def positions():
+    return PositioningService(threads=1)
+
+
+@pytest.fixture
+async def service(start, positions):
+    return await start(positions, mounts=MOUNTS)
+
+
+async def follow(service, mount):
+    """A rover that has been let in."""
+    rover = await service.connect(f"GET /{mount} HTTP/1.0\r\nUser-Agent: NTRIP test\r\n\r\n".encode())
+    assert await rover.until(b"\r\n\r\n") == b"ICY 200 OK\r\n\r\n"
+    return rover
+
+
+def reset(peer):
+    """Go at once, without a farewell."""
+    linger = struct.pack("ii", 1, 0)
+    peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    peer.writer.transport.abort()
+
+
+async def replay(peers, recordings, count=EPOCHS):
+    """Send the recordings' epochs to their peers in step, faster than they were made."""
+    for epochs in list(zip(*recordings, strict=False))[:count]:
+        for peer, epoch in zip(peers, epochs, strict=True):
+            await peer.send(epoch)
+        await asyncio.sleep(PACE_S)
+
+
+async def sentences_until(service, peer, track, epochs):
+    """What a peer gets until so many epochs were answered."""
+    await service.wait(lambda: sum(track().counters.fixes.values()) >= epochs)
+    await asyncio.sleep(0.05)
+    return await peer.reader.read(1 << 20)
+
+
+async def test_a_rover_gets_differential_positions_on_the_connection_that_it_uploads_on(
+    service, positions, shared_data
+):
+    base, rover = await service.feed("BASE"), await follow(service, "FIX")
+    await replay([base, rover], [stromlo(shared_data, "STR17"), stromlo(shared_data, "STR24")])
+    (track,) = service.caster.mountpoints.get("FIX").tracks.values()
+    data = await sentences_until(service, rover, lambda: track, EPOCHS - 5)
+    assert track.base == "BASE"
+    errors = errors_enu_m(data, STROMLO_ROVER_ECEF_M, quality=2)
+    assert len(errors) > EPOCHS / 3
+    assert np.percentile(np.linalg.norm(errors, axis=1), 95) < 3.0
+    assert all(gga.diffStation == 0 and gga.diffAge < 3.0 for gga in messages(data, "GGA") if gga.quality == 2)
+    assert {line[3:6].decode() for line in data.split(b"\r\n") if line} == set(nmea.KINDS)
+    assert positions.engine.workers.failed == 0
+
+
+async def test_without_a_station_a_rover_is_positioned_by_its_own_ephemerides(service, shared_data):
+    rover = await follow(service, "FIX")
+    await replay([rover], [stromlo(shared_data, "STR24")], 120)
+    (track,) = service.caster.mountpoints.get("FIX").tracks.values()
+    data = await sentences_until(service, rover, lambda: track, 100)
+    errors = errors_enu_m(data, STROMLO_ROVER_ECEF_M, quality=1)
+    assert len(errors) > 20
+    assert np.percentile(np.linalg.norm(errors, axis=1), 95) < 15.0
+    assert not len(errors_enu_m(data, STROMLO_ROVER_ECEF_M, quality=2))
+
+
+async def test_followers_of_a_fix_mount_get_the_positions_of_its_source(service, shared_data):
+    base, source = await service.feed("BASE"), await service.feed("ROVER1")
+    followers = [await follow(service, "ROVER1") for _ in range(2)]
+    await replay([base, source], [stromlo(shared_data, "STR17"), stromlo(shared_data, "STR24")])
+    mountpoint = service.caster.mountpoints.get("ROVER1")
+    first = await sentences_until(service, followers[0], lambda: mountpoint.source_track, EPOCHS - 5)
+    second = await followers[1].reader.read(1 << 20)
+    assert first == second
+    assert len(errors_enu_m(first, STROMLO_ROVER_ECEF_M, quality=2)) > EPOCHS / 3
+    await source.close()
+    await service.wait(lambda: mountpoint.source_track is None)
+
+
+async def test_nothing_of_a_station_is_decoded_while_nobody_needs_it(service, positions, shared_data):
+    base = await service.feed("BASE")
+    await replay([base], [stromlo(shared_data, "STR17")], 20)
+    station = positions.engine.stations["BASE"]
+    await service.wait(lambda: station.info.position_ecef_m is not None)
+    assert station.info.epochs_seen == 0
+    rover = await follow(service, "FIX")
+    await replay([base, rover], [stromlo(shared_data, name)[20:] for name in ("STR17", "STR24")])
+    await service.wait(lambda: station.info.epochs_seen > 10)
+    reset(rover)
+    await service.wait(lambda: station.needed == 0)
+    assert station.info.last_epoch() is None
+
+
+async def test_a_satellite_without_an_ephemeris_is_left_out_and_the_others_are_used(service, positions, shared_data):
+    base, rover = await service.feed("BASE"), await follow(service, "FIX")
+    await replay([base, rover], [stromlo(shared_data, "STR17"), stromlo(shared_data, "STR24")])
+    (track,) = service.caster.mountpoints.get("FIX").tracks.values()
+    await service.wait(lambda: sum(track.counters.fixes.values()) >= EPOCHS - 5)
+    known = set(positions.engine.ephemerides.satellites())
+    assert 0 < len(track.fix.satellites) <= len(known)
+    assert set(track.fix.satellites.tolist()) <= known
+
+
+async def test_a_damaged_frame_costs_one_message_and_nothing_else(service, shared_data):
+    base, rover = await service.feed("BASE"), await follow(service, "FIX")
+    recording = stromlo(shared_data, "STR24")
+    hurt = bytearray(recording[30])
+    hurt[len(hurt) // 2] ^= 0x10
+    recording[30] = bytes(hurt)
+    await replay([base, rover], [stromlo(shared_data, "STR17"), recording])
+    (track,) = service.caster.mountpoints.get("FIX").tracks.values()
+    data = await sentences_until(service, rover, lambda: track, EPOCHS - 5)
+    assert track.bad_frames >= 1
+    assert track.counters.epochs >= EPOCHS - 3
+    assert np.percentile(np.linalg.norm(errors_enu_m(data, STROMLO_ROVER_ECEF_M, quality=2), axis=1), 95) < 3.0
+
+
+@pytest.mark.parametrize(("mark", "name"), [(b"\xb5b\x02\x15", "UBX"), (b"$@\x00\x01", "SBF")])
+async def test_a_rover_that_sends_another_format_is_told_so(service, mark, name):
+    rover = await follow(service, "FIX")
+    await rover.send((mark + bytes(60)) * 40)
+    line = await rover.until(b"\r\n")
+    assert b"GNTXT" in line
+    assert name.encode() in line
+
+
+async def test_gga_on_a_fix_mount_is_no_observation_and_harms_nothing(service):
+    rover = await follow(service, "ROVER1")
+    await rover.send(b"$GPGGA,123519,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,*47\r\n")
+    await service.wait(lambda: len(service.caster.mountpoints.get("ROVER1").tracks) <= 1)
+    source = await service.feed("ROVER1")
+    await service.wait(lambda: service.caster.mountpoints.get("ROVER1").source_track is not None)
+    await source.close()
