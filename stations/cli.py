@@ -14,6 +14,7 @@ from stations.commands import account, station
 from stations.commands.check_config import check_config
 from stations.commands.rover import rover
 from stations.commands.serve import serve
+from stations.commands.solve import ManyValues, solve
 from stations.commands.sourcetable import sourcetable
 
 __all__ = ["app", "main"]
@@ -31,6 +32,7 @@ app.add_typer(account.app, name="account")
 app.add_typer(station.app, name="station")
 app.command()(rover)
 app.command()(sourcetable)
+app.command(cls=ManyValues)(solve)
 
 
 def main() -> None:

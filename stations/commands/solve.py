@@ -1,0 +1,196 @@
+"""`dipper solve`: positions from recordings."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from caster.errors import ConfigError, DipperError
+
+if TYPE_CHECKING:
+    from solver.model import Fix
+    from stations.solve import Job
+
+__all__ = ["ManyValues", "solve"]
+
+_MANY = ("--rover", "--base", "--nav", "--signals")
+
+
+class ManyValues(TyperCommand):
+    """A command whose options of files take any number of them: `--rover A B` is `--rover A --rover B`."""
+
+    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
+        """Spread the values before they are parsed."""
+        return super().parse_args(ctx, spread(list(args)))
+
+
+def spread(args: list[str]) -> list[str]:
+    """Repeat the option before each of its values."""
+    out: list[str] = []
+    option, taken = "", 0
+    for word in args:
+        if word.startswith("--"):
+            option, taken = word.partition("=")[0] if "=" not in word else "", 0
+        elif option in _MANY:
+            out += [option] if taken else []
+            taken += 1
+        out.append(word)
+    return out
+
+
+def solve(
+    mode: Annotated[str, typer.Option(help="single, dgnss; kinematic and static resolve ambiguities.")],
+    rover: Annotated[
+        list[Path], typer.Option(help="Observations of the rover: RINEX, CRINEX, RTCM 3; compressed or not.")
+    ],
+    base: Annotated[list[Path] | None, typer.Option(help="Observations of the base.")] = None,
+    nav: Annotated[
+        list[Path] | None, typer.Option(help="Navigation files, where the others hold no ephemerides.")
+    ] = None,
+    systems: Annotated[str, typer.Option(help="RINEX letters of the systems to use.")] = "GREJC",
+    signals: Annotated[list[str] | None, typer.Option(help="Signals to use alone, such as C2I G1C.")] = None,
+    base_position: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="ECEF of the base's antenna, m.")
+    ] = None,
+    elevation_mask: Annotated[float, typer.Option(min=0.0, max=80.0, help="Degrees.")] = 10.0,
+    instantaneous: Annotated[bool, typer.Option("--instantaneous", help="Resolve each epoch by itself.")] = False,
+    start: Annotated[str, typer.Option(help="First epoch, GPST, as 2024-06-24T08:20:00.")] = "",
+    end: Annotated[str, typer.Option(help="Last epoch.")] = "",
+    interval: Annotated[float, typer.Option(min=0.0, help="Seconds between epochs; 0: all.")] = 0.0,
+    output: Annotated[Path | None, typer.Option(help="Where to write; the terminal if not given.")] = None,
+    form: Annotated[str, typer.Option("--format", help="pos (RTKLIB's), nmea or csv.")] = "pos",
+) -> None:
+    """Solve recordings for positions.
+
+    Example: dipper solve --mode dgnss --rover rover.obs.gz --base base.rtcm3 --nav brdc.rnx --output rover.pos
+    """
+    import numpy as np
+
+    from solver.observed import Selection
+    from stations.solve import prepare
+
+    if form not in _WRITERS:
+        raise typer.BadParameter(f"{form}: not one of {', '.join(_WRITERS)}", param_hint="--format")
+    try:
+        job = prepare(
+            mode,
+            rover,
+            base or [],
+            nav or [],
+            Selection(systems.upper(), _signals(signals or [], systems), float(np.radians(elevation_mask))),
+            np.array(base_position) if base_position else None,
+            (_instant(start), _instant(end)),
+            interval,
+            instantaneous,
+        )
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
+    for warning in job.warnings[:20]:
+        typer.echo(f"dipper: {warning}", err=True)
+    if output is None:
+        _solve(job, form, sys.stdout, rover)
+    else:
+        with output.open("w", newline="") as file:
+            _solve(job, form, file, rover)
+
+
+def _signals(names: list[str], systems: str) -> frozenset[str]:
+    """Signal names, comma separated or not.
+
+    Raises:
+        BadParameter: a name is that of no signal.
+    """
+    from solver.signals import SYSTEMS, signal
+
+    if unknown := [letter for letter in systems.upper() if letter not in SYSTEMS]:
+        raise typer.BadParameter(f"no such system: {unknown[0]}; known are {SYSTEMS}", param_hint="--systems")
+    chosen = frozenset(name for word in names for name in word.split(",") if name)
+    if wrong := sorted(name for name in chosen if signal(name) < 0):
+        raise typer.BadParameter(f"no such signal: {wrong[0]}; write them as C2I, G1C", param_hint="--signals")
+    return chosen
+
+
+def _instant(text: str) -> int | None:
+    """An instant of GPST as text; None where there is none."""
+    from solver.timescale import from_datetime
+
+    try:
+        return from_datetime(datetime.fromisoformat(text)) if text else None
+    except ValueError:
+        raise typer.BadParameter(f"{text}: not a time such as 2024-06-24T08:20:00") from None
+
+
+def _solve(job: "Job", form: str, file: IO[str], inputs: list[Path]) -> None:
+    """Solve, write as it goes, and end with the summary line.
+
+    Raises:
+        DipperError: no epoch could be solved.
+    """
+    from solver.model import Quality
+    from stations.solve import Summary
+
+    head, line = _WRITERS[form]
+    file.write(head([str(path) for path in inputs], (job.rover[0].time_ns, job.rover[-1].time_ns)))
+    summary, began = Summary(), time.monotonic()
+    for fix in _shown(job):
+        file.write(line(fix))
+        summary.add(fix)
+    typer.echo(summary.line(time.monotonic() - began), err=True)
+    if summary.epochs == summary.qualities[Quality.NONE]:
+        raise DipperError(f"no solution at all: {summary.reasons.most_common(1)[0][0]}")
+
+
+def _shown(job: "Job") -> "Iterator[Fix]":
+    """The fixes, with a progress bar where the error output is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from stations.solve import run
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from run(job)
+        return
+    yield from track(run(job), description=job.mode, total=len(job.rover), console=console, transient=True)
+
+
+def _pos_head(inputs: list[str], span_ns: tuple[int, int]) -> str:
+    from caster.codec.solution import pos_header
+
+    return pos_header("Big Dipper", inputs, span_ns)
+
+
+def _pos_line(fix: "Fix") -> str:
+    from caster.codec.solution import pos_line
+
+    return pos_line(fix)
+
+
+def _nmea_line(fix: "Fix") -> str:
+    from caster.codec.nmea import sentences
+
+    return sentences(fix).decode()
+
+
+def _csv_head(inputs: list[str], span_ns: tuple[int, int]) -> str:
+    from caster.codec.solution import csv_header
+
+    return csv_header()
+
+
+def _csv_line(fix: "Fix") -> str:
+    from caster.codec.solution import csv_line
+
+    return csv_line(fix)
+
+
+_WRITERS: dict[str, tuple[Callable[[list[str], tuple[int, int]], str], Callable[["Fix"], str]]] = {
+    "pos": (_pos_head, _pos_line),
+    "nmea": (lambda inputs, span_ns: "", _nmea_line),
+    "csv": (_csv_head, _csv_line),
+}

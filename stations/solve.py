@@ -1,0 +1,213 @@
+"""Post-processing: recordings in, a fix per epoch out. `dipper solve` prints what comes from here.
+
+Each mode is a function from a `Job` to fixes; `MODES` names them. Corrections come from the latest base epoch that is
+not later than the rover's, as a rover in the field would have it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caster.errors import ConfigError, SourceError
+from solver.dgnss import Corrections, DgnssOptions, DgnssState, advance, corrections
+from solver.model import Ephemerides, Epoch, Fix, Quality
+from solver.observed import Selection
+from solver.spp import SppOptions, solve
+from solver.timescale import NS
+from stations.recordings import Recording, Session
+
+__all__ = ["MODES", "Job", "Summary", "prepare", "run"]
+
+_TOLERANCE_NS: Final = 5_000_000
+_FAR_M: Final = 100.0
+_CHECK_EPOCHS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be solved.
+
+    Attributes:
+        mode: A key of `MODES`.
+        rover: Epochs to solve, in order.
+        base: Epochs of the base, in order; empty where the mode needs none.
+        base_ecef_m: (3,) of the base; NaN where there is none.
+        ephemerides: Broadcast data of all files.
+        selection: Which observations may be used.
+        instantaneous: Ambiguities are resolved from each epoch alone (modes that resolve any).
+        warnings: What the user should know about the input.
+    """
+
+    mode: str
+    rover: list[Epoch]
+    base: list[Epoch]
+    base_ecef_m: NDArray[np.float64]
+    ephemerides: Ephemerides
+    selection: Selection
+    instantaneous: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of a job, counted as the fixes pass."""
+
+    epochs: int = 0
+    qualities: Counter[Quality] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    first_ns: int | None = None
+    first_fix_ns: int | None = None
+
+    def add(self, fix: Fix) -> None:
+        """Count a fix."""
+        self.epochs += 1
+        self.qualities[fix.quality] += 1
+        self.first_ns = fix.time_ns if self.first_ns is None else self.first_ns
+        if fix.quality == Quality.FIX and self.first_fix_ns is None:
+            self.first_fix_ns = fix.time_ns
+        if fix.quality == Quality.NONE:
+            self.reasons[fix.reason] += 1
+
+    def line(self, elapsed_s: float) -> str:
+        """The last line of `dipper solve`."""
+        solved = self.epochs - self.qualities[Quality.NONE]
+        shares = ", ".join(
+            f"{quality.name.lower()} {100.0 * count / max(self.epochs, 1):.1f} %"
+            for quality, count in sorted(self.qualities.items())
+            if quality != Quality.NONE
+        )
+        first = "none"
+        if self.first_fix_ns is not None and self.first_ns is not None:
+            first = f"{(self.first_fix_ns - self.first_ns) / NS:.0f} s"
+        fix_rate = 100.0 * self.qualities[Quality.FIX] / max(solved, 1)
+        return (
+            f"{self.epochs} epochs, availability {100.0 * solved / max(self.epochs, 1):.1f} % ({shares or 'none'}), "
+            f"fix rate {fix_rate:.1f} %, time to first fix {first}, {self.epochs / max(elapsed_s, 1e-9):.0f} epochs/s"
+        )
+
+
+def prepare(
+    mode: str,
+    rover: list[Path],
+    base: list[Path],
+    navigation: list[Path],
+    selection: Selection,
+    base_ecef_m: NDArray[np.float64] | None = None,
+    span_ns: tuple[int | None, int | None] = (None, None),
+    interval_s: float = 0.0,
+    instantaneous: bool = False,
+) -> Job:
+    """Read the files of a job.
+
+    Raises:
+        ConfigError: the mode is not known, or lacks what it needs.
+        DipperError: a file cannot be read or holds nothing of use.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"--mode {mode}: not one of {', '.join(sorted(MODES))}")
+    if not base and mode != "single":
+        raise ConfigError(f"--mode {mode} needs --base")
+    session = Session()
+    for path in navigation:
+        session.read_navigation(path)
+    moving = session.read(rover)
+    fixed = session.read(base, stated_ns=moving.epochs[0].time_ns) if base else Recording()
+    ephemerides = session.ephemerides.snapshot()
+    if not len(ephemerides.kepler) + len(ephemerides.glonass):
+        raise SourceError("no ephemerides: give a navigation file by --nav")
+    warnings = session.warnings + moving.warnings + fixed.warnings
+    job = Job(
+        mode=mode,
+        rover=_thinned(moving.epochs, span_ns, interval_s),
+        base=fixed.epochs,
+        base_ecef_m=np.full(3, np.nan),
+        ephemerides=ephemerides,
+        selection=selection,
+        instantaneous=instantaneous,
+        warnings=warnings,
+    )
+    if not job.rover:
+        raise SourceError("no epoch of the rover lies between --start and --end")
+    return replace(job, base_ecef_m=_base_position(fixed, ephemerides, base_ecef_m, warnings)) if base else job
+
+
+def _thinned(epochs: list[Epoch], span_ns: tuple[int | None, int | None], interval_s: float) -> list[Epoch]:
+    """Epochs within a span and on whole multiples of an interval."""
+    start, end = span_ns
+    step_ns = round(interval_s * NS)
+    return [
+        epoch
+        for epoch in epochs
+        if (start is None or epoch.time_ns >= start)
+        and (end is None or epoch.time_ns <= end)
+        and (step_ns == 0 or (epoch.time_ns + _TOLERANCE_NS) % step_ns <= 2 * _TOLERANCE_NS)
+    ]
+
+
+def _base_position(
+    base: Recording, ephemerides: Ephemerides, stated: NDArray[np.float64] | None, warnings: list[str]
+) -> NDArray[np.float64]:
+    """The base's position: as stated, else as its stream or header says, if its own observations agree."""
+    if stated is not None:
+        return stated
+    fixes = [solve(epoch, ephemerides) for epoch in base.epochs[:: max(1, len(base.epochs) // _CHECK_EPOCHS)]]
+    own = [fix.position_ecef_m for fix in fixes if fix.quality]
+    told = base.position_ecef_m
+    if not own:
+        if np.isfinite(told).all():
+            return told
+        raise SourceError("the base's position is not told, and cannot be solved for: give --base-position X Y Z")
+    average = np.median(own, axis=0)
+    away_m = float(np.linalg.norm(told - average))
+    if away_m < _FAR_M:
+        if not base.surveyed:
+            warnings.append(
+                "the base's position is its RINEX header's, which may be metres off; --base-position states it"
+            )
+        return told
+    where = "is not told" if np.isnan(away_m) else f"is {away_m:.0f} m from where its observations put it"
+    warnings.append(f"the base's position {where}: taken from them, metres off; --base-position states it")
+    return average
+
+
+def run(job: Job) -> Iterator[Fix]:
+    """The fixes of a job, one for each epoch of the rover."""
+    yield from MODES[job.mode](job)
+
+
+def _single(job: Job) -> Iterator[Fix]:
+    """Each epoch by itself, starting from the one before."""
+    options, previous = SppOptions(job.selection), None
+    for epoch in job.rover:
+        fix = solve(epoch, job.ephemerides, options, previous)
+        previous = fix if fix.quality else previous
+        yield fix
+
+
+def _dgnss(job: Job) -> Iterator[Fix]:
+    """Codes corrected by the base's."""
+    options = DgnssOptions(SppOptions(job.selection))
+    state: DgnssState | None = None
+    for epoch, corrected in _with_corrections(job):
+        state, fix = advance(state, epoch, corrected, job.ephemerides, options)
+        yield fix
+
+
+def _with_corrections(job: Job) -> Iterator[tuple[Epoch, Corrections | None]]:
+    """Each rover epoch with the corrections of the latest base epoch."""
+    latest: Corrections | None = None
+    used = place = 0
+    for epoch in job.rover:
+        while place < len(job.base) and job.base[place].time_ns <= epoch.time_ns + _TOLERANCE_NS:
+            place += 1
+        if place > used:
+            latest, used = corrections(job.base[place - 1], job.base_ecef_m, job.ephemerides), place
+        yield epoch, latest
+
+
+MODES: Final[dict[str, Callable[[Job], Iterator[Fix]]]] = {"single": _single, "dgnss": _dgnss}
