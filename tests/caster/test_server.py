@@ -180,6 +180,17 @@ async def test_quirk_12_a_version_1_stream_begins_with_icy_and_a_blank_line(serv
     assert await rover.read(len(FRAMES)) == FRAMES
 
 
+async def test_quirk_12_rtklib_gets_no_blank_line_since_it_would_record_it(service: Service) -> None:
+    source = await service.feed()
+    rover = await service.connect(get("M", agent="NTRIP RTKLIB/2.4.3"))
+    assert await rover.until(b"\r\n") == b"ICY 200 OK\r\n"
+    mountpoint = service.caster.mountpoints.get("M")
+    assert mountpoint is not None
+    await service.wait(lambda: len(mountpoint.mount) > 0)
+    await source.send(FRAMES)
+    assert await rover.read(len(FRAMES)) == FRAMES
+
+
 @pytest.mark.parametrize(
     ("line", "answer"),
     [

@@ -19,6 +19,12 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Only what `caster.codec.ntrip.query` evaluates; no RTSP, no RTP.
 NTRIP_FLAGS = "st_filter,st_auth,st_match,st_strict"
 
+_ICY = b"ICY 200 OK\r\n\r\n"
+_ICY_BARE = b"ICY 200 OK\r\n"
+# RTKLIB takes all that follows the first line for data: a blank line would be two bytes of noise in its recordings.
+# Everybody else (MAVProxy among them) waits for the blank line.
+_NO_BLANK_LINE_AGENTS = ("NTRIP RTKLIB",)
+
 # Version 1 has no codes for a base station, only words; RTKLIB and BKG's ntripserver look for "ERROR".
 _SOURCE_ERRORS = {
     401: "ERROR - Bad Password",
@@ -32,7 +38,7 @@ _EXTRA_HEADERS = {503: ("Retry-After: 10",), 405: ("Allow: GET, POST, SOURCE",)}
 def stream_opened(request: Request, server: str, now: datetime, *, chunked: bool = False) -> bytes:
     """The head before a stream of corrections."""
     if request.version == 1:
-        return b"ICY 200 OK\r\n\r\n"
+        return _ICY_BARE if request.agent.startswith(_NO_BLANK_LINE_AGENTS) else _ICY
     lines = [
         "Cache-Control: no-store, no-cache, max-age=0",
         "Pragma: no-cache",
@@ -45,7 +51,7 @@ def stream_opened(request: Request, server: str, now: datetime, *, chunked: bool
 def source_accepted(request: Request, server: str, now: datetime) -> bytes:
     """The answer that lets a base station send."""
     if request.method == "SOURCE":
-        return b"ICY 200 OK\r\n\r\n"
+        return _ICY
     return _head(2, 200, server, now, ["Content-Type: gnss/data"])
 
 
