@@ -1,34 +1,44 @@
-"""Recordings as epochs: RINEX, CRINEX and RTCM 3 files (also where RTCM lies in a receiver's own log), unpacked or not.
+"""Recordings as epochs: RINEX, CRINEX, RTCM 3 and UBX files, unpacked or not.
 
-What a file is shows in its first bytes, never in its name. Whatever ephemerides it holds go to a pool that all files of
+What a file is shows in its first bytes, never in its name. A log that holds a receiver's raw measurements and its RTCM
+(a u-blox base logs both) is read by what has more epochs. Whatever ephemerides it holds go to a pool that all files of
 a session share, so that one which has none (a base's stream) is served by another (the rover's, a navigation file).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caster.codec.rinex.header import Header
 from caster.codec.rinex.navigation import read_navigation
 from caster.codec.rinex.observation import ObservationFile
-from caster.codec.rtcm.framing import FrameReader
-from caster.epochs import EpochAssembler
+from caster.codec.rtcm.framing import FrameReader, message_type
+from caster.codec.rtcm.layouts import EPHEMERIS_TYPES
+from caster.codec.ubx import RAWX, SFRBX, SYNC, rawx_epoch, ubx_messages
+from caster.codec.ubx_navigation import SubframeCollector
+from caster.epochs import EpochAssembler, StationDescription
 from caster.errors import FormatError, SourceError
-from caster.tracking import new_channels
+from caster.tracking import Tracking, new_channels
 from solver.ephemeris import EphemerisStore
+from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.model import Epoch
 from solver.signals import GLONASS, PRN_PER_SYSTEM
 from stations.compressed import read_plain
 
-__all__ = ["Recording", "Session"]
+__all__ = ["Recording", "Session", "station_of_header"]
 
 _RECORDS_PER_SATELLITE = 2_000
 """A day of Galileo at ten minutes in two messages is 300; a week of files still fits."""
 _RINEX_LABEL = b"RINEX VERSION / TYPE"
 _PIECE = 1 << 20
+_WARNINGS_MAX = 100
+_EARLY_MAX = 1000
+"""Navigation messages that are kept until the first epoch tells their date."""
+_EARTH_RADIUS_MIN_M = 6.3e6
 _T = TypeVar("_T")
 
 
@@ -38,12 +48,14 @@ class Recording:
 
     Attributes:
         epochs: In order of time.
-        position_ecef_m: (3,) antenna, by 1005, 1006 or the RINEX header; NaN where it is not told.
+        station: Station, antenna and receiver, as the files tell.
+        position_ecef_m: (3,) antenna reference point, by 1005, 1006 or the RINEX header; NaN where it is not told.
         surveyed: Whether the position is a service's (RTCM) rather than a header's, which may be metres off.
         warnings: What was wrong with the files.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
+    station: StationDescription = field(default_factory=StationDescription)
     position_ecef_m: NDArray[np.float64] = field(default_factory=lambda: np.full(3, np.nan))
     surveyed: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -75,7 +87,7 @@ class Session:
             self.ephemerides.update(navigation.ephemerides)
             self.warnings += [f"{path}: {warning}" for warning in navigation.warnings]
         else:
-            self._read_rtcm(data, Recording(), None)
+            self._read_stream(path, data, Recording(), None)
         if len(self.ephemerides) == before:
             raise SourceError(f"{path}: no ephemerides in it")
         for record in self.ephemerides.snapshot().glonass:
@@ -98,10 +110,10 @@ class Session:
             if _is_rinex(data):
                 self._read_rinex(path, data, recording)
             else:
-                self._read_rtcm(data, recording, stated_ns)
+                self._read_stream(path, data, recording, stated_ns)
         if not recording.epochs:
             raise SourceError(
-                f"{', '.join(map(str, paths))}: no observations of RINEX or RTCM 3 (MSM4 to 7, 1001 to 1012)"
+                f"{', '.join(map(str, paths))}: no observations of RINEX, RTCM 3 (MSM4 to 7, 1001 to 1012) or UBX"
             )
         recording.epochs.sort(key=lambda epoch: epoch.time_ns)
         return recording
@@ -115,24 +127,99 @@ class Session:
         known = {slot + 1: int(channel) for slot, channel in enumerate(self._channels) if -7 <= channel <= 6}
         recording.epochs += list(file.epochs(known))
         recording.warnings += [f"{path}: {warning}" for warning in file.warnings]
-        position = file.header.position_ecef_m
-        if np.isfinite(position).all() and not recording.surveyed:
-            recording.position_ecef_m = position
+        if not recording.surveyed:
+            recording.station = station_of_header(file.header)
+            recording.position_ecef_m = recording.station.position_ecef_m
 
-    def _read_rtcm(self, data: bytes, recording: Recording, stated_ns: int | None) -> None:
-        """Take the epochs, the ephemerides and the position of an RTCM 3 stream."""
-        reader = FrameReader()
-        assembler = EpochAssembler(stated_ns, ephemerides=self.ephemerides, channels=self._channels)
-        for start in range(0, len(data), _PIECE):
-            for frame in reader.feed(data[start : start + _PIECE]):
-                recording.epochs += assembler.push(frame)
-        for frame in reader.finish():
-            recording.epochs += assembler.push(frame)
-        recording.epochs += assembler.finish()
+    def _read_stream(self, path: Path, data: bytes, recording: Recording, stated_ns: int | None) -> None:
+        """Take the epochs, the ephemerides and the position of a stream of RTCM 3 frames, UBX messages, or both."""
+        warnings: list[str] = []
+        raw = self._read_ubx(data, warnings) if SYNC in data else []
+        assembler = EpochAssembler(
+            raw[0].time_ns if raw else stated_ns, ephemerides=self.ephemerides, channels=self._channels
+        )
+        rtcm = list(_read_rtcm(data, assembler))
+        recording.epochs += raw if len(raw) > len(rtcm) else rtcm
         if np.isfinite(assembler.station.position_ecef_m).all():
+            recording.station = assembler.station
             recording.position_ecef_m, recording.surveyed = assembler.station.position_ecef_m, True
-        if assembler.counters.undated:
-            recording.warnings.append(f"{assembler.counters.undated} messages of a date that no message tells")
+        recording.warnings += [f"{path}: {warning}" for warning in [*warnings, *_complaints(assembler)]]
+
+    def _read_ubx(self, data: bytes, warnings: list[str]) -> list[Epoch]:
+        """Epochs of the receiver's own messages; its navigation bits go to the pool."""
+        tracking, subframes = Tracking(), SubframeCollector()
+        epochs: list[Epoch] = []
+        early: list[bytes] = []
+        for kind, payload in ubx_messages(data):
+            if kind == RAWX:
+                try:
+                    epochs.append(rawx_epoch(payload, tracking))
+                except FormatError as error:
+                    warnings[_WARNINGS_MAX - 1 :] = [str(error)]
+                    continue
+                for waiting in early:
+                    subframes.take(waiting, epochs[-1].time_ns)
+                early.clear()
+            elif kind == SFRBX and epochs:
+                subframes.take(payload, epochs[-1].time_ns)
+            elif kind == SFRBX and len(early) < _EARLY_MAX:
+                early.append(payload)
+        for record in (*subframes.kepler, *subframes.glonass):
+            self.ephemerides.add(record)
+        self.ephemerides.add_klobuchar("gps", subframes.klobuchar_gps)
+        for slot, channel in subframes.channels.items():
+            self._channels[slot - 1] = channel
+        return [epoch for epoch in epochs if len(epoch)]
+
+
+def station_of_header(header: Header) -> StationDescription:
+    """What a RINEX header says of a station, the position moved from the marker to the antenna reference point."""
+    position = header.position_ecef_m.copy()
+    if np.linalg.norm(np.nan_to_num(position)) > _EARTH_RADIUS_MIN_M:
+        axes = np.empty((3, 3))
+        latitude, longitude, _ = geodetic_from_ecef(*position.tolist())
+        enu_axes(latitude, longitude, axes)
+        up_m, east_m, north_m = header.antenna_delta_m
+        position += axes.T @ np.array([east_m, north_m, up_m])
+    else:
+        position[:] = np.nan
+    return replace(
+        StationDescription(),
+        position_ecef_m=position,
+        antenna_height_m=float(header.antenna_delta_m[0]),
+        antenna=header.antenna_type,
+        antenna_serial=header.antenna_serial,
+        receiver=header.receiver_type,
+        firmware=header.receiver_version,
+        receiver_serial=header.receiver_serial,
+    )
+
+
+def _read_rtcm(data: bytes, assembler: EpochAssembler) -> Iterator[Epoch]:
+    """Epochs of the RTCM 3 frames; ephemerides that are sent again word for word are decoded once."""
+    reader = FrameReader()
+    known: set[bytes] = set()
+    for start in range(0, len(data) + _PIECE, _PIECE):
+        piece = data[start : start + _PIECE]
+        for frame in reader.feed(piece) if piece else reader.finish():
+            if assembler.time_ns is not None and message_type(frame) in EPHEMERIS_TYPES:
+                if frame in known:
+                    continue
+                known.add(frame)
+            yield from assembler.push(frame)
+    yield from assembler.finish()
+
+
+def _complaints(assembler: EpochAssembler) -> list[str]:
+    counters = assembler.counters
+    told = {
+        f"damaged messages, the last: {assembler.last_fault}": counters.faulty,
+        "observation messages came after their epoch": counters.late,
+        "messages of a date that no message tells": counters.undated,
+        "messages have ranges modulo a millisecond alone": counters.modulo,
+        "times the stream began again at another time": counters.restarts,
+    }
+    return [f"{count} {text}" for text, count in told.items() if count]
 
 
 def _is_rinex(data: bytes) -> bool:

@@ -1,0 +1,143 @@
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import hatanaka
+import ncompress
+import numpy as np
+import pytest
+
+from caster.codec.rinex.observation import ObservationFile
+from caster.errors import FormatError, SourceError
+from solver.signals import satellite_name, signal_name
+from solver.timescale import NS
+from stations.compressed import read_plain
+from stations.recordings import Recording, Session
+from tests.caster.codec.rinex.samples import BODY_3, HEADER_3, content, package_file
+
+
+def read(*paths: Path, stated_ns: int | None = None) -> Recording:
+    return Session().read(list(paths), stated_ns)
+
+
+def zipped(data: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.obs", data)
+    return stream.getvalue()
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "plain": bytes, "gzip": gzip.compress, "xz": lzma.compress, "bzip2": bz2.compress, "zip": zipped,
+    "compress": ncompress.compress, "crinex": hatanaka.rnx2crx,
+    "crinex in compress": lambda data: ncompress.compress(hatanaka.rnx2crx(data)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("packer", PACKERS.values(), ids=PACKERS.keys())
+def test_every_compression_is_opened_whatever_the_name(packer: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    original = content(package_file("cssrlib", "data/SEPT078M1.21O"))
+    path = tmp_path / "file"
+    path.write_bytes(packer(original))
+    expected = list(ObservationFile(original).epochs())
+    epochs = read(path).epochs
+    assert len(epochs) == 60
+    for mine, other in zip(epochs, expected, strict=True):
+        np.testing.assert_array_equal(mine.phase_cycles, other.phase_cycles)
+
+
+@pytest.mark.parametrize("packer", [gzip.compress, lzma.compress, bz2.compress, zipped])
+def test_a_damaged_archive_is_named(packer: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "damaged"
+    packed = packer(HEADER_3.encode() * 20)
+    path.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(SourceError, match="damaged: damaged compressed file"):
+        read_plain(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello\n", b"$GPGGA,,,*00\r\n" * 50])
+def test_what_is_no_recording_is_named(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "odd"
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match="odd: no observations of RINEX, RTCM 3"):
+        read(path)
+
+
+def test_a_missing_file_and_a_bad_header_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="nothing-there: No such file"):
+        read(tmp_path / "nothing-there")
+    path = tmp_path / "bad.obs"
+    path.write_text(HEADER_3[:700])
+    with pytest.raises(FormatError, match=r"bad\.obs: .*END OF HEADER"):
+        read(path)
+
+
+def test_the_station_is_the_antenna_reference_point(tmp_path: Path) -> None:
+    path = tmp_path / "a.obs"
+    path.write_text(HEADER_3 + BODY_3)
+    station = read(path).station
+    marker = np.array([-2862000.0, 4683000.0, 3240000.0])
+    assert np.linalg.norm(station.position_ecef_m - marker) == pytest.approx(np.hypot(1.5, np.hypot(0.01, 0.02)))
+    assert np.linalg.norm(station.position_ecef_m) > np.linalg.norm(marker) + 1.49
+    assert (station.antenna, station.receiver, station.antenna_height_m) == (
+        "TRM59800.00     SCIS",
+        "SEPT POLARX5",
+        1.5,
+    )
+
+
+def test_several_files_make_one_recording_and_warnings_name_their_file(tmp_path: Path) -> None:
+    observations = package_file("cssrlib", "data/SEPT078M1.21O")
+    navigation = package_file("cssrlib", "data/SEPT078M.21P")
+    damaged = tmp_path / "damaged.obs"
+    damaged.write_text(HEADER_3 + BODY_3.replace("1234.567", "12x4.567"))
+    session = Session()
+    recording = session.read([damaged, navigation, observations])
+    assert len(recording.epochs) == 62
+    assert recording.epochs[-1].time_ns > recording.epochs[0].time_ns
+    assert len(session.ephemerides) > 100
+    assert any(warning.startswith(f"{damaged}: line 16: ") for warning in recording.warnings)
+
+
+def test_a_mixed_log_gives_the_denser_observations_and_all_ephemerides(shared_data: Path) -> None:
+    session = Session()
+    recording = session.read(list((shared_data / "jd-walk-20181009").glob("base-*.ubx.gz")))
+    assert len(recording.epochs) > 1500  # of RTCM 3; the raw measurements are 529
+    assert np.isfinite(recording.position_ecef_m).all()
+    assert len(session.ephemerides.snapshot().kepler) >= 15
+    assert len(session.ephemerides.snapshot().glonass) >= 15
+
+
+def test_rtcm_gives_the_epochs_that_convbin_writes(shared_data: Path) -> None:
+    folder = shared_data / "str-stromlo-70m"
+    recording = read(folder / "week-rollover-STR24.rtcm3.gz")
+    theirs = list(ObservationFile(content(folder / "convbin-STR24.obs.xz")).epochs())
+    ours = {epoch.time_ns: epoch for epoch in recording.epochs}
+    compared = 0
+    for other in theirs[::6]:
+        epoch = ours.get(other.time_ns)
+        if epoch is None:
+            continue
+        mine = {key: row for row, key in enumerate(zip(epoch.sat.tolist(), epoch.signal.tolist(), strict=True))}
+        for row, key in enumerate(zip(other.sat.tolist(), other.signal.tolist(), strict=True)):
+            if key in mine and np.isfinite(other.pseudorange_m[row]):
+                assert epoch.pseudorange_m[mine[key]] == pytest.approx(other.pseudorange_m[row], abs=2e-3), (
+                    satellite_name(key[0]),
+                    signal_name(key[1]),
+                )
+                compared += 1
+    assert compared > 15_000
+
+
+def test_a_stream_without_a_date_says_so_and_takes_a_stated_one(shared_data: Path) -> None:
+    path = shared_data / "shanghai-car-vrs/base-vrs.rtcm3.xz"
+    with pytest.raises(SourceError, match="no observations"):
+        read(path)
+    rover = read(shared_data / "shanghai-car-vrs/rover.rtcm3.xz").epochs[0]
+    base = read(path, stated_ns=rover.time_ns)
+    assert len(base.epochs) > 500
+    assert abs(base.epochs[0].time_ns - rover.time_ns) < 3600 * NS
