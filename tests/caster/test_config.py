@@ -1,0 +1,54 @@
+"""The configuration: errors name the key, and the order of file, environment and options holds."""
+
+from pathlib import Path
+
+import pytest
+
+from caster.config import load_config
+from caster.errors import ConfigError
+
+
+def load(tmp_path: Path, text: str, **overrides: object) -> object:
+    path = tmp_path / "dipper.toml"
+    path.write_text(text)
+    return load_config(path, **overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("colour = 1", "colour: unknown key"),
+        ("[limits]\nhead_bytes = 3", "limits.head_bytes: .*greater than or equal to 256.*got 3"),
+        ("[[mounts]]\nname = 'a b'", r"mounts\[0\].name: "),
+        ("[[mounts]]\nname = 'A'\n[[mounts]]\nname = 'A'", "'A' is given twice"),
+        ("[[mounts]]\nname = 'A'\nkind = 'alias'", "needs the name of the mountpoint"),
+        ("[listen]\nport = 'x'", "listen.port: "),
+        ("port = ", "Invalid value"),
+    ],
+)
+def test_an_error_names_the_file_and_the_key(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        load(tmp_path, text)
+    assert "dipper.toml" in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none.toml: No such file"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_options_go_before_the_file_and_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIPPER_LIMITS__MOUNTS", "7")
+    config = load(tmp_path, "[listen]\nport = 1\nqueue = 5\n[limits]\nmounts = 3", **{"listen.port": 2})
+    assert (config.listen.port, config.listen.queue, config.limits.mounts) == (2, 5, 7)  # type: ignore[attr-defined]
+
+
+def test_rules_by_pattern_and_by_agent() -> None:
+    config = load_config(
+        None,
+        mounts=[{"name": "A1"}, {"name": "A*", "open": True}, {"name": "*", "country": "CHN"}],
+        agents=[{"agent": "ntrip foo*", "output": "identity"}],
+    )
+    assert config.mount_rule("A7").open and config.mount_rule("A7").name == "A7"
+    assert config.mount_rule("B").country == "CHN"
+    assert (config.output_for("NTRIP Foo/1"), config.output_for("x")) == ("identity", "")

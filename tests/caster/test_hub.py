@@ -1,0 +1,131 @@
+"""The fan-out: shared bytes, whole frames, bounded, and nobody waits for anybody."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caster.codec.ntrip import encode_chunk
+from caster.hub import Mount, Subscriber
+from tests.caster.conftest import frame
+
+NOW_NS = 1_700_000_000 * 10**9
+
+
+class Socket:
+    """A transport whose peer reads only when the test says so: what `Subscriber` needs of asyncio's transport."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.pending = 0
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.pending
+
+
+def rover(backlog_max: int = 1000, *, chunked: bool = False) -> tuple[Socket, Subscriber]:
+    transport = Socket()
+    return transport, Subscriber(transport, backlog_max, chunked=chunked)  # type: ignore[arg-type]
+
+
+def test_frames_that_came_together_are_joined_once_and_shared() -> None:
+    mount = Mount("M")
+    rovers = [rover() for _ in range(3)]
+    for _, subscriber in rovers:
+        mount.attach(subscriber)
+    mount.publish([frame(1077), frame(1087)], NOW_NS)
+    sent = [transport.written for transport, _ in rovers]
+    assert sent[0] == [frame(1077) + frame(1087)]
+    assert all(each[0] is sent[0][0] for each in sent)
+
+
+def test_chunked_rovers_share_one_wrapped_copy() -> None:
+    mount = Mount("M")
+    (first, a), (second, b) = rover(chunked=True), rover(chunked=True)
+    mount.attach(a)
+    mount.attach(b)
+    mount.publish([frame(1077)], NOW_NS)
+    assert first.written == [encode_chunk(frame(1077))]
+    assert first.written[0] is second.written[0]
+
+
+def test_a_rover_behind_loses_whole_publishes_and_the_others_none() -> None:
+    mount = Mount("M")
+    (slow_socket, slow), (fast_socket, fast) = rover(100), rover(100)
+    mount.attach(slow)
+    mount.attach(fast)
+    slow.stall(1.0)
+    slow_socket.pending = 90
+    mount.publish([frame(1077)], NOW_NS)
+    slow_socket.pending = 0
+    slow.resume()
+    mount.publish([frame(1087)], NOW_NS)
+    assert slow_socket.written == [frame(1087)] and slow.dropped == 1
+    assert fast_socket.written == [frame(1077), frame(1087)] and fast.dropped == 0
+
+
+def test_the_last_station_messages_greet_a_new_rover_in_order() -> None:
+    mount = Mount("M")
+    mount.publish([frame(1033), frame(1006, b"\1" * 20), frame(1077)], NOW_NS)
+    mount.publish([frame(1006), frame(1019)], NOW_NS)
+    transport, subscriber = rover()
+    mount.attach(subscriber)
+    assert transport.written == [frame(1006) + frame(1033)]
+    mount.forget()
+    assert mount.greeting() == b""
+
+
+def test_the_last_ephemeris_of_each_satellite_greets_where_configured() -> None:
+    mount = Mount("M", send_ephemerides=True)
+    old, new, other = frame(1042, b"\x01\x00"), frame(1042, b"\x01\xff"), frame(1042, b"\x80\x00")
+    mount.publish([old, other, new], NOW_NS)
+    assert mount.greeting() in (new + other, other + new)
+
+
+def test_a_subscriber_that_fails_costs_nobody_a_frame() -> None:
+    mount = Mount("M")
+    seen: list[bytes] = []
+
+    def broken(_mount: Mount, _frames: Sequence[bytes], _received: int) -> None:
+        raise ValueError("a bug")
+
+    def good(_mount: Mount, frames: Sequence[bytes], received_unix_ns: int) -> None:
+        assert received_unix_ns == NOW_NS
+        seen.extend(frames)
+
+    mount.tap(broken)
+    mount.tap(good)
+    mount.publish([frame(1077)], NOW_NS)
+    mount.untap(good)
+    mount.publish([frame(1077)], NOW_NS)
+    assert seen == [frame(1077)]
+
+
+def test_a_raw_mount_passes_any_bytes() -> None:
+    mount = Mount("M", raw=True)
+    transport, subscriber = rover()
+    mount.attach(subscriber)
+    mount.publish([b"\xb5b\x01"], NOW_NS)
+    assert transport.written == [b"\xb5b\x01"] and mount.traffic.byte_count == 3
+
+
+@given(st.lists(st.tuples(st.binary(min_size=1, max_size=60), st.booleans()), max_size=40))
+def test_what_a_rover_gets_is_always_a_run_of_whole_publishes(steps: list[tuple[bytes, bool]]) -> None:
+    mount = Mount("M", raw=True)
+    transport, subscriber = rover(100)
+    mount.attach(subscriber)
+    sent = []
+    for data, reads in steps:
+        if reads:
+            transport.pending = 0
+            subscriber.resume()
+        mount.publish([data], NOW_NS)
+        sent.append(data)
+        transport.pending = 80
+        subscriber.stall(0.0)
+    assert len(transport.written) + subscriber.dropped == len(sent)
+    assert all(each in sent for each in transport.written)
+    assert subscriber.sent_bytes == sum(map(len, transport.written))
