@@ -28,6 +28,7 @@ from caster.errors import ConfigError
 
 __all__ = [
     "AgentRule",
+    "ArchiveConfig",
     "CasterInfo",
     "Config",
     "HealthConfig",
@@ -153,6 +154,20 @@ class MetricsConfig(_Model):
     lag_max_s: Seconds = 1.0
 
 
+class ArchiveConfig(_Model):
+    """What is kept of the stations' frames; off by default, since it fills a disk."""
+
+    enabled: bool = False
+    folder: Path | None = None
+    mounts: tuple[MountPattern, ...] = ("*",)
+    period: Literal["hour", "day"] = "hour"
+    flush_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    queue_bytes: Annotated[int, Field(ge=65_536, le=1 << 34)] = 64 << 20
+    keep_days: Annotated[float, Field(gt=0, le=36_525)] = 30.0
+    keep_bytes: Annotated[int, Field(ge=0, le=1 << 50)] = 20 << 30
+    free_bytes_min: Annotated[int, Field(ge=0, le=1 << 50)] = 1 << 30
+
+
 class MountConfig(_Model):
     """A mountpoint, or with a pattern for a name, a rule for the mountpoints that stations create by pushing."""
 
@@ -222,6 +237,7 @@ class Config(BaseSettings):
     agents: tuple[AgentRule, ...] = ()
     health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()
+    archive: ArchiveConfig = ArchiveConfig()
     mounts: Annotated[tuple[MountConfig, ...], AfterValidator(_unique_names)] = _DEFAULT_MOUNTS
 
     @classmethod
@@ -240,6 +256,11 @@ class Config(BaseSettings):
     def server_name(self) -> str:
         """What the `Server` header says: BKG's ntripserver and others look for a leading NTRIP."""
         return SERVER_NAME
+
+    @property
+    def archive_folder(self) -> Path:
+        """Where the archive is: as configured, or in the data directory."""
+        return self.archive.folder or self.data_dir / "archive"
 
     @property
     def accounts_url(self) -> str:

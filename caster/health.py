@@ -27,7 +27,7 @@ from caster.hub import Mount
 from caster.mountpoints import Mountpoint, Mountpoints
 from caster.traffic import ends_epoch, frame_type
 from solver.signals import satellite_name, signal_name
-from solver.timescale import BDT_OFFSET_S, GLONASST_UTC_S, from_utc
+from solver.timescale import BDT_OFFSET_S, GLONASST_UTC_S, from_unix
 
 __all__ = ["HealthMonitor", "StationHealth", "StationWatch", "alarm_rules"]
 
@@ -293,7 +293,7 @@ class StationWatch:
 
 
 def _gpst_ns(unix_s: float) -> int:
-    return from_utc(round(unix_s * 1e9) - _GPS_EPOCH_UNIX_NS)
+    return from_unix(round(unix_s * 1e9))
 
 
 def _look_at_epoch(frames: Sequence[bytes]) -> tuple[dict[str, int], dict[str, float]]:

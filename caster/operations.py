@@ -1,18 +1,19 @@
-"""What serves the operator rather than the rovers, put together: station health, metrics.
+"""What serves the operator rather than the rovers, put together: station health, metrics, the archive.
 
 All of it hangs on the mounts as taps or reads their counters. A part that fails is logged and leaves the service as it
 is.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import structlog
 
+from caster.archive import Archive
 from caster.config import Config
 from caster.health import HealthMonitor
 from caster.metrics import LagMeter, LatencyTap, MetricsServer, Sources
-from caster.mountpoints import Mountpoints
+from caster.mountpoints import Mountpoint, Mountpoints
 from caster.server import Server
 
 __all__ = ["Operations"]
@@ -21,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Operations:
-    """Health and metrics of one service.
+    """Health, metrics and archive of one service.
 
     Args:
         config: The configuration.
@@ -30,18 +31,21 @@ class Operations:
 
     Attributes:
         monitor: The stations' health and alarms.
+        archive: The archive, or None where none is configured.
         metrics: The listener of the metrics, or None where none is configured.
     """
 
     def __init__(self, config: Config, mountpoints: Mountpoints, server: Server) -> None:
         self._latency, self._lag = LatencyTap(), LagMeter()
-        for mountpoint in mountpoints:
-            self._latency.watch(mountpoint)
-        mountpoints.on_new.append(self._latency.watch)
+        _watch_all(mountpoints, self._latency.watch)
+        self.archive = Archive(config.archive, config.archive_folder) if config.archive.enabled else None
+        if self.archive is not None:
+            _watch_all(mountpoints, self.archive.watch)
         self.monitor = HealthMonitor(config.health, mountpoints)
         self.metrics: MetricsServer | None = None
         if config.metrics.port is not None:
-            sources = Sources(mountpoints, self.monitor, self._latency, self._lag, server)
+            more = [self.archive.metrics] if self.archive else []
+            sources = Sources(mountpoints, self.monitor, self._latency, self._lag, server, more)
             self.metrics = MetricsServer(config.metrics, sources)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -49,8 +53,10 @@ class Operations:
         """Begin.
 
         Raises:
-            ConfigError: The metrics' address cannot be listened on.
+            ConfigError: The metrics' address cannot be listened on, or the archive's folder cannot be made.
         """
+        if self.archive is not None:
+            self.archive.start()
         if self.metrics is not None:
             await self.metrics.start()
         self._run(self.monitor.run(), "watch the stations")
@@ -63,6 +69,8 @@ class Operations:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.metrics is not None:
             await self.metrics.stop()
+        if self.archive is not None:
+            await asyncio.to_thread(self.archive.stop)
 
     def reload(self, config: Config) -> None:
         """Take a new configuration: the limits of alarms; listeners and folders stay until the next start."""
@@ -72,6 +80,13 @@ class Operations:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(_log_failure)
+
+
+def _watch_all(mountpoints: Mountpoints, watch: Callable[[Mountpoint], None]) -> None:
+    """Call a function with every mountpoint, now or when it appears."""
+    for mountpoint in mountpoints:
+        watch(mountpoint)
+    mountpoints.on_new.append(watch)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -10,8 +10,9 @@ import sys
 import typer
 
 from caster.errors import DipperError
-from stations.commands import account, station
+from stations.commands import account, archive, station
 from stations.commands.check_config import check_config
+from stations.commands.decode import decode
 from stations.commands.rover import rover
 from stations.commands.serve import serve
 from stations.commands.solve import ManyValues, solve
@@ -31,8 +32,10 @@ app.command()(check_config)
 app.add_typer(account.app, name="account")
 app.add_typer(station.app, name="station")
 app.command()(rover)
+app.add_typer(archive.app, name="archive")
 app.command()(sourcetable)
 app.command(cls=ManyValues)(solve)
+app.command()(decode)
 
 
 def main() -> None:

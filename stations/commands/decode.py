@@ -1,0 +1,162 @@
+"""`dipper decode`: what is in an RTCM 3 recording, as a table, as JSON, or as RINEX."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from caster.errors import DipperError, FormatError, SourceError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from caster.codec.rinex.header import Header
+    from caster.epochs import StationDescription
+    from stations.listing import Lister
+
+__all__ = ["decode"]
+
+
+class Format(StrEnum):
+    """What `dipper decode` writes."""
+
+    TABLE = "table"
+    JSON = "json"
+    RINEX = "rinex"
+
+
+def decode(
+    file: Annotated[Path, typer.Argument(help="An RTCM 3 recording, perhaps mixed with UBX or NMEA; .gz and .xz too.")],
+    format: Annotated[Format, typer.Option(help="A table, JSON (a message a line), or RINEX 3.04.")] = Format.TABLE,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where to write; standard output if not given. RINEX navigation goes beside it, as .nav."),
+    ] = None,
+    date: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="A day within three of the recording, where it does not say the week."),
+    ] = None,
+) -> None:
+    """Show what is in an RTCM 3 stream.
+
+    Example: dipper decode base.rtcm3.gz --format rinex --output base.obs
+    """
+    from rich.console import Console
+
+    from solver.timescale import from_datetime
+
+    stated_ns = from_datetime(date) if date else None
+    console = Console(stderr=True)
+    write = {Format.TABLE: _write_table, Format.JSON: _write_json, Format.RINEX: _write_rinex}[format]
+    write(file, output, stated_ns, console)
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[TextIO]:
+    """The output as text; what cannot be written there is one line for the user."""
+    if output is None:
+        yield sys.stdout
+        return
+    try:
+        with output.open("w", encoding="utf-8") as stream:
+            yield stream
+    except OSError as error:
+        raise DipperError(f"{output}: {error.strerror}") from None
+
+
+def _decoded(file: Path, stated_ns: int | None, console: "Console") -> "Iterator[tuple[bytes, Any, Lister]]":
+    """Frames, their messages (None where one is impossible) and the lister that knows what came so far."""
+    from caster.codec.rtcm import FrameReader
+    from caster.codec.rtcm import decode as decode_frame
+    from stations.framefiles import learn, read_frames
+    from stations.listing import Lister
+
+    reader = FrameReader()
+    lister = Lister(learn(file, stated_ns, console), reader)
+    message: Any
+    for frame in read_frames(file, reader, console, "Decoding"):
+        try:
+            message = decode_frame(frame)
+        except FormatError as error:
+            lister.take_fault(frame, str(error))
+            message = None
+        else:
+            lister.take(frame, message)
+        yield frame, message, lister
+    if not lister.types:
+        raise SourceError(f"{file}: no RTCM 3 message in it ({reader.counters.skipped_bytes} bytes)")
+
+
+def _write_json(file: Path, output: Path | None, stated_ns: int | None, console: "Console") -> None:
+    lister: Lister | None = None
+    with _opened(output) as stream:
+        for _, message, lister in _decoded(file, stated_ns, console):
+            if message is not None:
+                stream.write(json.dumps(lister.as_json(message), allow_nan=False) + "\n")
+        if lister is not None:
+            stream.write(json.dumps({"summary": lister.summary()}) + "\n")
+
+
+def _write_table(file: Path, output: Path | None, stated_ns: int | None, console: "Console") -> None:
+    from rich.console import Console
+
+    lister: Lister | None = None
+    for _, _, seen in _decoded(file, stated_ns, console):
+        lister = seen
+    if lister is not None:
+        with _opened(output) as stream:
+            page = Console(file=stream, width=None if stream.isatty() else 140)
+            for part in lister.tables(file.name):
+                page.print(part)
+
+
+def _write_rinex(file: Path, output: Path | None, stated_ns: int | None, console: "Console") -> None:
+    from caster.codec.rinex.writer import write_navigation, write_observations
+    from caster.codec.rtcm import FrameReader
+    from caster.epochs import EpochAssembler
+    from solver.ephemeris import EphemerisStore
+    from stations.framefiles import learn, read_frames
+
+    facts = learn(file, stated_ns, console)
+    if facts.time_ns is None:
+        raise SourceError(f"{file}: nothing in it says which week it is; state a day with --date")
+    assembler = EpochAssembler(facts.time_ns, ephemerides=EphemerisStore(200), channels=facts.channels)
+    epochs = [
+        epoch for frame in read_frames(file, FrameReader(), console, "Decoding") for epoch in assembler.push(frame)
+    ]
+    epochs += assembler.finish()
+    if not epochs:
+        raise SourceError(f"{file}: no observations in it")
+    with _opened(output) as stream:
+        _write_all(stream, write_observations(epochs, _header(file, assembler.station)))
+    ephemerides = assembler.ephemerides.snapshot()
+    if output is not None and len(ephemerides.kepler) + len(ephemerides.glonass):
+        with _opened(output.with_suffix(".nav")) as stream:
+            _write_all(stream, write_navigation(ephemerides))
+
+
+def _write_all(stream: TextIO, pieces: Iterable[str]) -> None:
+    for piece in pieces:
+        stream.write(piece)
+
+
+def _header(file: Path, station: "StationDescription") -> "Header":
+    """The position is that of the antenna reference point, so the antenna's height above it is zero."""
+    from caster.codec.rinex.header import Header
+
+    return Header(
+        marker_name=file.name.split(".")[0],
+        marker_number=str(station.station),
+        receiver_serial=station.receiver_serial,
+        receiver_type=station.receiver,
+        receiver_version=station.firmware,
+        antenna_serial=station.antenna_serial,
+        antenna_type=station.antenna,
+        position_ecef_m=station.position_ecef_m,
+    )

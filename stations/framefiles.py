@@ -1,0 +1,111 @@
+"""Recordings of RTCM 3 streams: reading one as frames, and what must be known of it before its first message.
+
+A recording may begin minutes before it says which week it is or which channel a GLONASS satellite has. So it is gone
+through twice: first for `Facts`, then for its messages.
+"""
+
+import gzip
+import lzma
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from caster.codec.rtcm import FrameReader, is_msm, message_type
+from caster.codec.rtcm.layouts import LEGACY_TYPES
+from caster.epochs import EpochAssembler
+from caster.errors import SourceError
+
+__all__ = ["Facts", "learn", "open_recording", "read_frames"]
+
+CHUNK_BYTES: Final = 1 << 16
+PROGRESS_BYTES_MIN: Final = 2 << 20
+"""Smaller files are read before a progress bar is of use."""
+_MAGIC: Final[dict[bytes, Callable[[IO[bytes]], Any]]] = {b"\x1f\x8b": gzip.open, b"\xfd7": lzma.LZMAFile}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a whole recording says of itself.
+
+    Attributes:
+        time_ns: An instant of GPST within it; None: nothing says which week it is.
+        channels: (64,) int8, GLONASS channel by place in the system.
+    """
+
+    time_ns: int | None
+    channels: NDArray[np.int8]
+
+
+@contextmanager
+def open_recording(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """A file's bytes, decompressed where they begin as gzip or xz do; and the file itself, for its position.
+
+    Raises:
+        SourceError: the file cannot be read, or its compressed data are damaged.
+    """
+    try:
+        with path.open("rb") as raw:
+            opener = _MAGIC.get(raw.read(2))
+            raw.seek(0)
+            if opener is None:
+                yield raw, raw
+                return
+            with opener(raw) as data:
+                yield data, raw
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_frames(path: Path, reader: FrameReader, console: Console | None = None, title: str = "") -> Iterator[bytes]:
+    """All good frames of a recording, with a progress bar on a terminal where it is long.
+
+    Args:
+        path: The recording.
+        reader: New; its counters tell afterwards what was damaged.
+        console: Where the progress is shown; None: nowhere.
+        title: What is being done.
+    """
+    size = path.stat().st_size if path.is_file() else 0
+    shown = console is not None and console.is_terminal and size >= PROGRESS_BYTES_MIN
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not shown, transient=True) as progress:
+        task = progress.add_task(title, total=size)
+        with open_recording(path) as (data, raw):
+            while chunk := data.read(CHUNK_BYTES):
+                yield from reader.feed(chunk)
+                progress.update(task, completed=raw.tell())
+        yield from reader.finish()
+
+
+def learn(path: Path, stated_ns: int | None = None, console: Console | None = None) -> Facts:
+    """Go through a recording for its date and its GLONASS channels.
+
+    Args:
+        path: The recording.
+        stated_ns: An instant within half a week of it, where the user states one.
+        console: Where the progress is shown; None: nowhere.
+    """
+    assembler = EpochAssembler(stated_ns)
+    observed: set[int] = set()
+    time_ns = stated_ns
+    for frame in read_frames(path, FrameReader(), console, "Learning"):
+        number = message_type(frame)
+        # One message of each kind of observations tells the time of week; the rest is for later.
+        if is_msm(number) or number in LEGACY_TYPES:
+            if number in observed and number not in _TELLING_CHANNELS:
+                continue
+            observed.add(number)
+        assembler.push(frame)
+        time_ns = assembler.time_ns if time_ns is None else time_ns
+    assembler.finish()
+    return Facts(assembler.time_ns if time_ns is None else time_ns, assembler.channels)
+
+
+_TELLING_CHANNELS: Final = (1085, 1087, 1010, 1012)
