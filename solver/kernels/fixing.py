@@ -1,0 +1,349 @@
+"""From float ambiguities to a fixed position: double differences, held integers, partial resolution, acceptance.
+
+All of it works on one small joint distribution: double-differenced ambiguities (cycles) and the position, with their
+covariance. Knowing an integer means conditioning that distribution on it.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+
+from solver.jit import kernel
+from solver.kernels import Float64Array, Int32Array, Records
+from solver.kernels.ambiguity import (
+    bootstrapped_failure_rate,
+    critical_ratio,
+    decorrelate,
+    first_of_reliable_subset,
+    search,
+)
+from solver.kernels.robust import robust_coordinates
+
+__all__ = [
+    "condition_on",
+    "condition_on_held",
+    "double_differences",
+    "record_integers",
+    "resolve",
+    "solve_carriers",
+]
+
+RATIO, FAILURE, NORM, COUNT, TOTAL = range(5)
+"""Places of the figures that `resolve` reports."""
+NODES_MAX: Final = 20_000
+
+
+@kernel
+def double_differences(
+    count: int, links: Records, place: Int32Array, reference: Int32Array, x: Float64Array, p: Float64Array,
+    member: Int32Array, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array, qb: Float64Array,
+) -> int:  # fmt: skip
+    """Difference the single-differenced ambiguities within groups, against each group's reference.
+
+    Args:
+        count: Number of links.
+        links: (count,) of `LINK`.
+        place: (count,) places of the ambiguities in the state; negative: not to be fixed.
+        reference: (GROUPS_MAX,) link that is the reference of each group; negative: none.
+        x: State.
+        p: Its covariance.
+        member: (>= count,) out, the link of each double difference.
+        a: (>= count,) out, double differences.
+        q: (>= count, >= count) out, their covariance.
+        b: (3,) out, position.
+        qba: (3, >= count) out, covariance of position with the ambiguities.
+        qb: (3, 3) out, covariance of the position.
+
+    Returns:
+        Number of double differences.
+    """
+    m = 0
+    for k in range(count):
+        ref = reference[links[k].group]
+        if place[k] >= 0 and ref >= 0 and ref != k:
+            member[m] = k
+            m += 1
+    for i in range(m):
+        pi = place[member[i]]
+        ri = place[reference[links[member[i]].group]]
+        a[i] = x[pi] - x[ri]
+        for j in range(i + 1):
+            pj = place[member[j]]
+            rj = place[reference[links[member[j]].group]]
+            q[i, j] = p[pi, pj] - p[ri, pj] - p[pi, rj] + p[ri, rj]
+            q[j, i] = q[i, j]
+        for axis in range(3):
+            qba[axis, i] = p[axis, pi] - p[axis, ri]
+    for axis in range(3):
+        b[axis] = x[axis]
+        qb[axis, :] = p[axis, :3]
+    return m
+
+
+@kernel
+def condition_on(
+    i: int,
+    integer: float,
+    m: int,
+    a: Float64Array,
+    q: Float64Array,
+    b: Float64Array,
+    qba: Float64Array,
+    qb: Float64Array,
+) -> None:
+    """Condition ambiguities and position on ambiguity i being this integer; q[i, i] becomes 0."""
+    variance = q[i, i]
+    if not variance > 0.0:
+        return
+    step = (integer - a[i]) / variance
+    row = q[i, :m].copy()
+    column = qba[:, i].copy()
+    for j in range(m):
+        a[j] += row[j] * step
+        scaled = row[j] / variance
+        for k in range(m):
+            q[j, k] -= scaled * row[k]
+        for axis in range(3):
+            qba[axis, j] -= column[axis] * scaled
+    for axis in range(3):
+        b[axis] += column[axis] * step
+        for other in range(3):
+            qb[axis, other] -= column[axis] * column[other] / variance
+    a[i] = integer
+    q[i, :m] = 0.0
+    q[:m, i] = 0.0
+    qba[:, i] = 0.0
+
+
+@kernel
+def resolve(
+    m: int, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array, qb: Float64Array,
+    failure_rate: float, ratio_floor: float, count_min: int, fixed: Float64Array, report: Float64Array,
+) -> bool:  # fmt: skip
+    """Fix the largest reliable set of combinations of m ambiguities, if the best integers pass the ratio test.
+
+    Args:
+        m: Number of ambiguities.
+        a: (>= m,) float ambiguities; conditioned on what was fixed.
+        q: (>= m, >= m) their covariance; conditioned alike.
+        b: (3,) position; conditioned alike.
+        qba: (3, >= m); conditioned alike.
+        qb: (3, 3); conditioned alike.
+        failure_rate: Of bootstrapping, that the fixed subset may have.
+        ratio_floor: Least ratio of squared norms, whatever the fixed failure rate allows.
+        count_min: Fewest combinations that are worth fixing.
+        fixed: (>= m,) out, integers of those ambiguities that are now known; NaN for others.
+        report: (5,) out, ratio, failure rate, squared norm of the best integers, how many combinations it fixed, m.
+
+    Returns:
+        Whether the integers were accepted; if not, the distribution is untouched.
+    """
+    fixed[:m] = np.nan
+    report[:] = 0.0
+    report[TOTAL] = m
+    if m < count_min:
+        return False
+    u, zt, d = np.empty((m, m)), np.empty((m, m)), np.empty(m)
+    if not decorrelate(m, q[:m, :m].copy(), u, d, zt):
+        return False
+    first = first_of_reliable_subset(m, d, failure_rate)
+    report[COUNT] = m - first
+    if m - first < count_min:
+        return False
+    whole = np.empty(m)  # integers near the float values, which keep the products with zt small
+    z = np.zeros(m)
+    for i in range(m):
+        whole[i] = float(round(a[i]))
+    for i in range(m):
+        for k in range(m):
+            z[i] += zt[i, k] * (a[k] - whole[k])
+    best, norms = np.empty((2, m)), np.empty(2)
+    if not search(m, first, u, d, z, best, norms, NODES_MAX):
+        return False
+    # Integers further off than the covariance allows show that it is too small: the risk is that of a larger one.
+    factor = max(1.0, norms[0] / (m - first))
+    failure = bootstrapped_failure_rate(m, first, d * factor)
+    report[RATIO] = min(norms[1] / max(norms[0], 1e-12), 999.9)
+    report[FAILURE] = failure
+    report[NORM] = norms[0]
+    if report[RATIO] < max(critical_ratio(m - first, failure), ratio_floor):
+        return False
+    _condition_on_combinations(m, first, u, d, zt, z, best[0], a, q, b, qba, qb)
+    for i in range(m):
+        nearest = float(round(a[i]))
+        if q[i, i] < 1e-6 and abs(a[i] - nearest) < 1e-3:
+            fixed[i] = nearest
+            a[i] = nearest
+    return True
+
+
+@kernel
+def _condition_on_combinations(
+    m: int, first: int, u: Float64Array, d: Float64Array, zt: Float64Array, z: Float64Array, integers: Float64Array,
+    a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array, qb: Float64Array,
+) -> None:  # fmt: skip
+    """Condition the distribution on combinations first ... m - 1 of the ambiguities, one whitened component at a time.
+
+    With cov z = u D uᵀ the components w = u⁻¹ (z - ẑ) are independent with variances D, and cov(y, w) = cov(y, z) u⁻ᵀ.
+    """
+    shift = np.zeros(m)
+    joint = np.zeros((m, m + 3))  # row k: covariance of component k with the ambiguities, then the position
+    for k in range(m - 1, first - 1, -1):
+        shift[k] = z[k] - integers[k]
+        for i in range(m):
+            t = zt[k, i]
+            if t != 0.0:
+                for j in range(m):
+                    joint[k, j] += t * q[i, j]
+                for axis in range(3):
+                    joint[k, m + axis] += t * qba[axis, i]
+        for i in range(k + 1, m):
+            shift[k] -= u[k, i] * shift[i]
+            for j in range(m + 3):
+                joint[k, j] -= u[k, i] * joint[i, j]
+    for k in range(m - 1, first - 1, -1):
+        step = shift[k] / d[k]
+        for i in range(m):
+            a[i] -= joint[k, i] * step
+            if first > 0:  # otherwise nothing is left to know
+                scaled = joint[k, i] / d[k]
+                for j in range(m):
+                    q[i, j] -= scaled * joint[k, j]
+                for axis in range(3):
+                    qba[axis, i] -= scaled * joint[k, m + axis]
+        for axis in range(3):
+            b[axis] -= joint[k, m + axis] * step
+            for other in range(3):
+                qb[axis, other] -= joint[k, m + axis] * joint[k, m + other] / d[k]
+    if first == 0:
+        q[:m, :m] = 0.0
+        qba[:, :m] = 0.0
+
+
+@kernel
+def condition_on_held(
+    m: int, member: Int32Array, links: Records, reference: Int32Array, place: Int32Array, notes: Records,
+    epochs_min: int, gate: float, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array,
+    qb: Float64Array, free: Int32Array, integers: Float64Array, report: Float64Array,
+) -> int:  # fmt: skip
+    """Condition the distribution on the integers that have been accepted often enough, and keep the rest of it.
+
+    An integer that the float filter contradicts by more than `gate` sigma is let go.
+
+    Args:
+        m: Number of double differences.
+        member: (m,) link of each.
+        links: Of `LINK`.
+        reference: Reference link of each group.
+        place: Places of the links' ambiguities.
+        notes: Of `NOTE`, by place; the integers of contradicted ambiguities become NaN.
+        epochs_min: Epochs for which an integer must have been accepted.
+        gate: Sigmas.
+        a: (>= m,) and so on: the distribution; compacted to what is still unknown.
+        q: The same.
+        b: The same.
+        qba: The same.
+        qb: The same.
+        free: (>= m,) out, link of each remaining ambiguity.
+        integers: (links,) out, set for the links whose integers were taken, up to the group's datum.
+        report: (2,) out, how many integers were taken and how many contradicted.
+
+    Returns:
+        Number of the remaining ambiguities.
+    """
+    known = np.zeros(m, np.bool_)
+    report[:2] = 0.0
+    for i in range(m):
+        k = member[i]
+        mine, other = place[k], place[reference[links[k].group]]
+        if notes[mine].agreed < epochs_min or notes[other].agreed < epochs_min:
+            continue
+        integer = notes[mine].integer - notes[other].integer
+        if abs(a[i] - integer) > gate * math.sqrt(q[i, i]) + 0.2:
+            notes[mine].integer = np.nan
+            notes[mine].agreed = 0
+            report[1] += 1.0
+            continue
+        condition_on(i, integer, m, a, q, b, qba, qb)
+        known[i] = True
+        integers[k] = notes[mine].integer
+        integers[reference[links[k].group]] = notes[other].integer
+        report[0] += 1.0
+    left = 0
+    for i in range(m):
+        if known[i]:
+            continue
+        free[left] = member[i]
+        a[left] = a[i]
+        for axis in range(3):
+            qba[axis, left] = qba[axis, i]
+        column = 0
+        for j in range(m):
+            if not known[j]:
+                q[left, column] = q[i, j]
+                column += 1
+        left += 1
+    return left
+
+
+@kernel
+def record_integers(
+    count: int, links: Records, reference: Int32Array, place: Int32Array, notes: Records, epochs_min: int, left: int,
+    free: Int32Array, fixed: Float64Array, known: Float64Array,
+) -> None:  # fmt: skip
+    """Note what was accepted, relative to each group's datum, and for how many epochs running.
+
+    Args:
+        count: Number of links.
+        links: Of `LINK`.
+        reference: Reference link of each group.
+        place: Places of the links' ambiguities; negative: none.
+        notes: Of `NOTE`, by place.
+        epochs_min: Epochs after which an integer is held even while it is not fixed anew.
+        left: Number of ambiguities that were not held.
+        free: (left,) their links.
+        fixed: (left,) their integers relative to the reference; NaN: not fixed.
+        known: (count,) integers of the links known in this epoch, up to the group's datum, NaN for others; completed.
+    """
+    for i in range(left):  # give every group a datum before using it
+        ref = reference[links[free[i]].group]
+        if math.isnan(fixed[i]):
+            continue
+        if math.isnan(notes[place[ref]].integer):
+            other = notes[place[free[i]]].integer
+            notes[place[ref]].integer = 0.0 if math.isnan(other) else other - fixed[i]
+            notes[place[ref]].agreed = 0
+        known[ref] = notes[place[ref]].integer
+    for i in range(left):
+        if math.isnan(fixed[i]):
+            continue
+        mine = place[free[i]]
+        integer = known[reference[links[free[i]].group]] + fixed[i]
+        if notes[mine].integer != integer:
+            notes[mine].integer = integer
+            notes[mine].agreed = 0
+        known[free[i]] = integer
+    for k in range(count):
+        if place[k] < 0:
+            continue
+        if not math.isnan(known[k]):
+            notes[place[k]].agreed += 1
+        elif notes[place[k]].agreed < epochs_min:
+            notes[place[k]].agreed = 0
+
+
+@kernel
+def solve_carriers(
+    count: int, links: Records, known: Float64Array, solution: Float64Array, covariance: Float64Array,
+    weight: Float64Array, residual: Float64Array,
+) -> tuple[int, float]:  # fmt: skip
+    """Robust position from the carriers whose integers are known; see `robust_coordinates`."""
+    unit, y, variance = np.empty((count, 3)), np.empty(count), np.empty(count)
+    group = np.empty(count, np.int16)
+    for k in range(count):
+        for axis in range(3):
+            unit[k, axis] = links[k].unit[axis]
+        y[k] = links[k].phase_m - links[k].wavelength_m * known[k]
+        variance[k], group[k] = links[k].phase_m2, links[k].group
+    return robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual)

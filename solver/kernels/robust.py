@@ -1,0 +1,138 @@
+"""Three coordinates and one free offset for each group, by robust least squares.
+
+Position from code differences, velocity from Doppler, displacement from time differences of the carrier and position
+from carriers with known ambiguities are all this one problem: y = -unit . x + offset(group) + noise.
+
+The offsets are eliminated exactly by taking weighted means out of every group. Weights come from the given variances,
+times those of IGG III (Yang 1994: 1 up to k0 sigma, falling, 0 beyond k1), iterated from Huber's, with the scale from
+the median of the residuals, never below the given variances' own.
+"""
+
+import math
+
+import numpy as np
+
+from solver.jit import kernel
+from solver.kernels import Float64Array, Int16Array
+from solver.kernels.linalg import cholesky, cholesky_inverse, cholesky_solve
+
+__all__ = ["robust_coordinates"]
+
+K0 = 1.5
+K1 = 5.0
+ITERATIONS = 12
+GROUPS = 64
+
+
+@kernel
+def robust_coordinates(
+    count: int, unit: Float64Array, y: Float64Array, variance: Float64Array, group: Int16Array, solution: Float64Array,
+    covariance: Float64Array, weight: Float64Array, residual: Float64Array,
+) -> tuple[int, float]:  # fmt: skip
+    """Solve y = -unit . x + offset(group) robustly.
+
+    Args:
+        count: Number of observations.
+        unit: (>= count, 3) unit vectors.
+        y: (>= count,) observations; NaN: left out.
+        variance: (>= count,).
+        group: (>= count,) numbers below 64.
+        solution: (3,) out.
+        covariance: (3, 3) out, for the given variances and final weights.
+        weight: (>= count,) out, robust weights 0..1; 0 for what was left out.
+        residual: (>= count,) out, y less its estimate; NaN for what was left out.
+
+    Returns:
+        Redundancy (below 0: no solution), and the variance factor: the weighted mean square of the residuals over the
+        redundancy; 1 without redundancy.
+    """
+    normal = np.empty((3, 3))
+    scaled = np.empty(count)
+    offsets = np.zeros((GROUPS, 5))  # weight, three means of the unit vector, mean of y
+    for k in range(count):
+        weight[k] = 0.0 if math.isnan(y[k]) else 1.0
+    redundancy, factor = -1, 1.0
+    for iteration in range(ITERATIONS):
+        redundancy = _solve_once(count, unit, y, variance, group, weight, offsets, normal, solution)
+        if redundancy < 0:
+            return redundancy, 1.0
+        scale, used, square = 0.0, 0, 0.0
+        for k in range(count):
+            residual[k] = np.nan
+            offset = offsets[group[k]]
+            if math.isnan(y[k]) or offset[0] <= 0.0:
+                continue
+            value = y[k] - offset[4]
+            for axis in range(3):
+                value += (unit[k, axis] - offset[1 + axis]) * solution[axis]
+            residual[k] = value
+            scaled[used] = abs(value) / math.sqrt(variance[k])
+            square += weight[k] * value * value / variance[k]
+            used += 1
+        factor = square / redundancy if redundancy > 0 else 1.0
+        if redundancy < 2 or iteration == ITERATIONS - 1:
+            break
+        scale = max(1.0, np.median(scaled[:used]) / 0.6745 * math.sqrt(used / redundancy))
+        if not _reweigh(count, residual, variance, scale, iteration < 3, weight):
+            break
+    cholesky_inverse(normal, covariance, 3)
+    return redundancy, factor
+
+
+@kernel
+def _solve_once(
+    count: int, unit: Float64Array, y: Float64Array, variance: Float64Array, group: Int16Array, weight: Float64Array,
+    offsets: Float64Array, normal: Float64Array, solution: Float64Array,
+) -> int:  # fmt: skip
+    """One weighted solution with the groups' offsets eliminated; leaves the normal matrix factored."""
+    offsets[:] = 0.0
+    for k in range(count):
+        if weight[k] > 0.0:
+            w = weight[k] / variance[k]
+            offset = offsets[group[k]]
+            offset[0] += w
+            for axis in range(3):
+                offset[1 + axis] += w * unit[k, axis]
+            offset[4] += w * y[k]
+    groups = 0
+    for g in range(len(offsets)):
+        if offsets[g, 0] > 0.0:
+            groups += 1
+            offsets[g, 1:] /= offsets[g, 0]
+    normal[:] = 0.0
+    solution[:] = 0.0
+    used = 0
+    for k in range(count):
+        if weight[k] > 0.0:
+            used += 1
+            w = weight[k] / variance[k]
+            offset = offsets[group[k]]
+            for a in range(3):
+                along = offset[1 + a] - unit[k, a]
+                solution[a] += w * along * (y[k] - offset[4])
+                for b in range(a + 1):
+                    normal[a, b] += w * along * (offset[1 + b] - unit[k, b])
+    if used < groups + 3 or not cholesky(normal, 3):
+        return -1
+    cholesky_solve(normal, solution, 3)
+    return used - groups - 3
+
+
+@kernel
+def _reweigh(
+    count: int, residual: Float64Array, variance: Float64Array, scale: float, gentle: bool, weight: Float64Array
+) -> bool:
+    """Set Huber's weights (gentle) or those of IGG III; returns whether any changed notably."""
+    changed = gentle
+    for k in range(count):
+        if math.isnan(residual[k]):
+            continue
+        t = abs(residual[k]) / (scale * math.sqrt(variance[k]))
+        new = 1.0
+        if t > K0:
+            new = K0 / t
+            if not gentle:
+                new = 0.0 if t >= K1 else new * ((K1 - t) / (K1 - K0)) ** 2
+        changed |= abs(new - weight[k]) > 0.01
+        weight[k] = new
+    return changed

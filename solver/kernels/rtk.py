@@ -1,0 +1,444 @@
+"""One epoch of relative positioning, in the steps that `solver.rtk` strings together."""
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver.jit import kernel
+from solver.kernels import Float64Array, Int32Array, Records
+from solver.kernels.differencing import GROUPS_MAX
+from solver.kernels.kalman import (
+    BASE_STATES,
+    add_state,
+    decay_states,
+    find_state,
+    ionosphere_key,
+    observe_coordinate,
+    remove_states,
+    reset_state,
+    update_group,
+)
+from solver.kernels.linalg import cholesky
+from solver.kernels.robust import robust_coordinates
+
+__all__ = [
+    "NOTE",
+    "choose_references",
+    "instantaneous_differences",
+    "keep_links",
+    "observe_links",
+    "remember_phases",
+    "solve_codes",
+    "solve_rates",
+    "sort_links",
+    "synchronise_states",
+    "time_differences",
+]
+
+Int64Array = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+NOTE: Final = np.dtype(
+    [
+        ("phase_m", np.float64),  # of the last epoch, less the model at the position that was found
+        ("seen_ns", np.int64),
+        ("locked", np.int32),  # epochs since the ambiguity was last reset
+        ("agreed", np.int32),  # epochs for which the integer has been accepted without a break
+        ("integer", np.float64),  # the latest accepted, up to the group's datum; NaN: none
+    ]
+)
+"""What is remembered of a state of the filter beside its value."""
+
+
+@kernel
+def keep_links(
+    count: int,
+    elevation_min: float,
+    cn0_min_dbhz: float,
+    baseline_delay: float,
+    noise_factor: Float64Array,
+    links: Records,
+) -> int:
+    """Drop links without orbit, below the mask or too weak; scale and complete the variances of the others.
+
+    Args:
+        count: Number of links.
+        elevation_min: Elevation mask, rad.
+        cn0_min_dbhz: Least C/N0.
+        baseline_delay: Standard deviation of the differential zenith ionosphere, for the codes, m at L1.
+        noise_factor: (2,) variance factors of code and phase.
+        links: (count,) compacted in place.
+
+    Returns:
+        Number of links left.
+    """
+    left = 0
+    for k in range(count):
+        if not links[k].elevation >= elevation_min or links[k].cn0_dbhz < cn0_min_dbhz or math.isnan(links[k].code_m):
+            continue
+        delay = baseline_delay * links[k].slant * links[k].ionosphere
+        links[left] = links[k]
+        links[left].code_m2 = links[k].code_m2 * noise_factor[0] + delay * delay
+        links[left].phase_m2 = links[k].phase_m2 * noise_factor[1]
+        left += 1
+    return left
+
+
+@kernel
+def sort_links(count: int, links: Records, order: Int64Array) -> None:
+    """Write the links' numbers in order of growing phase variance (insertion sort: they come almost in order)."""
+    for k in range(count):
+        j = k
+        while j > 0 and links[order[j - 1]].phase_m2 > links[k].phase_m2:
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = k
+
+
+@kernel
+def solve_codes(
+    count: int, links: Records, solution: Float64Array, covariance: Float64Array, weight: Float64Array
+) -> tuple[int, float]:
+    """Robust position from code differences; see `robust_coordinates`."""
+    unit, y, variance = np.empty((count, 3)), np.empty(count), np.empty(count)
+    group, residual = np.empty(count, np.int16), np.empty(count)
+    for k in range(count):
+        for axis in range(3):
+            unit[k, axis] = links[k].unit[axis]
+        y[k], variance[k], group[k] = links[k].code_m, links[k].code_m2, links[k].group
+    return robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual)
+
+
+@kernel
+def solve_rates(
+    count: int, links: Records, noise_mps: float, solution: Float64Array, covariance: Float64Array
+) -> tuple[int, float]:
+    """Robust velocity of the rover from Doppler; the one offset is the receiver's clock drift."""
+    unit, y, variance = np.empty((count, 3)), np.empty(count), np.empty(count)
+    group, weight, residual = np.zeros(count, np.int16), np.empty(count), np.empty(count)
+    for k in range(count):
+        for axis in range(3):
+            unit[k, axis] = links[k].unit[axis]
+        y[k] = links[k].rate_mps
+        variance[k] = noise_mps * noise_mps * links[k].phase_m2 / 9e-6
+    return robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual)
+
+
+@kernel
+def time_differences(
+    count: int, links: Records, time_ns: int, previous_ns: int, n: int, keys: Int32Array, notes: Records, slip_m: float,
+    slipped: Bools, solution: Float64Array, covariance: Float64Array,
+) -> int:  # fmt: skip
+    """Find cycle slips by the time differences of all carriers, which but one displacement should explain.
+
+    Args:
+        count: Number of links.
+        links: (count,).
+        time_ns: This epoch.
+        previous_ns: The epoch that the filter's notes are of.
+        n: Number of states.
+        keys: (n,) their keys.
+        notes: (n,) of `NOTE`.
+        slip_m: Residual beyond noise from which on it is a slip.
+        slipped: (count,) set where a carrier slipped; left alone elsewhere.
+        solution: (3,) out, displacement from the approximate position.
+        covariance: (3, 3) out.
+
+    Returns:
+        Redundancy; below 0 where nothing could be said.
+    """
+    unit, y, variance = np.empty((count, 3)), np.full(count, np.nan), np.empty(count)
+    group, weight, residual = np.empty(count, np.int16), np.empty(count), np.empty(count)
+    drift = 1e-3 * (time_ns - previous_ns) * 1e-9
+    for k in range(count):
+        for axis in range(3):
+            unit[k, axis] = links[k].unit[axis]
+        group[k] = links[k].group
+        variance[k] = 2.0 * links[k].phase_m2 + drift * drift
+        place = find_state(n, keys, links[k].key)
+        if place >= 0 and not slipped[k] and notes[place].seen_ns == previous_ns:
+            y[k] = links[k].phase_m - notes[place].phase_m
+    redundancy, _ = robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual)
+    if redundancy >= 3:
+        for k in range(count):
+            if abs(residual[k]) > min(slip_m + 4.0 * math.sqrt(variance[k]), 0.06 + 4.0 * drift):
+                slipped[k] = True
+    return redundancy
+
+
+@kernel
+def synchronise_states(
+    count: int, links: Records, time_ns: int, previous_ns: int, lock_s: Float64Array, slipped: Bools,
+    start_m: float, ionosphere_m: float, memory_ns: int, n: int, x: Float64Array, p: Float64Array, keys: Int32Array,
+    notes: Records, ambiguity: Int32Array, ionosphere: Int32Array,
+) -> int:  # fmt: skip
+    """Make the filter's states those of this epoch's links.
+
+    A new or slipped carrier gets a new ambiguity; one that was away keeps its own if its lock time spans the gap.
+    States not seen for long are dropped.
+
+    Args:
+        count: Number of links.
+        links: (count,).
+        time_ns: This epoch.
+        previous_ns: The last one.
+        lock_s: (count,) lock time of each link's carriers, the shorter of both receivers.
+        slipped: (count,).
+        start_m: Standard deviation of a new ambiguity.
+        ionosphere_m: Standard deviation of a new zenith ionosphere state; 0: there are no such states.
+        memory_ns: How long an unseen state is kept.
+        n: Number of states.
+        x: State.
+        p: Its covariance.
+        keys: (n,).
+        notes: (n,).
+        ambiguity: (count,) out, place of each link's ambiguity; -1: none.
+        ionosphere: (count,) out, place of the satellite's ionosphere; -1: none.
+
+    Returns:
+        The new number of states.
+    """
+    moved = np.zeros(n, np.int64)
+    for k in range(BASE_STATES, n):
+        if notes[k].seen_ns < time_ns - memory_ns:
+            moved[k] = -1
+    left = remove_states(n, x, p, keys, moved)
+    if left < n:
+        for k in range(BASE_STATES, n):
+            if moved[k] >= 0:
+                notes[moved[k]] = notes[k]
+        n = left
+    for k in range(count):
+        ambiguity[k] = ionosphere[k] = -1
+        if ionosphere_m > 0.0:
+            ionosphere[k], n = _ionosphere_state(
+                links[k].sat, ionosphere_m * links[k].slant, time_ns, n, x, p, keys, notes
+            )
+        if math.isnan(links[k].phase_m):
+            continue
+        value = (links[k].phase_m - links[k].code_m) / links[k].wavelength_m
+        variance = (start_m / links[k].wavelength_m) ** 2
+        place = find_state(n, keys, links[k].key)
+        if place < 0:
+            place = n
+            n = add_state(n, x, p, keys, links[k].key, value, variance)
+            if n == place:
+                continue
+            _new_note(notes, place)
+        elif slipped[k] or (
+            notes[place].seen_ns < previous_ns and not lock_s[k] > (time_ns - notes[place].seen_ns) * 1e-9
+        ):
+            reset_state(n, x, p, place, value, variance)
+            _new_note(notes, place)
+        notes[place].seen_ns = time_ns
+        notes[place].locked += 1
+        ambiguity[k] = place
+    return n
+
+
+@kernel
+def _new_note(notes: Records, place: int) -> None:
+    """An ambiguity of which nothing is known."""
+    notes[place].locked = 0
+    notes[place].agreed = 0
+    notes[place].integer = np.nan
+    notes[place].phase_m = np.nan
+
+
+@kernel
+def _ionosphere_state(
+    sat: int, sigma_m: float, time_ns: int, n: int, x: Float64Array, p: Float64Array, keys: Int32Array, notes: Records
+) -> tuple[int, int]:
+    """Place of a satellite's ionosphere state (made where there is none) and the number of states."""
+    key = ionosphere_key(sat)
+    place = find_state(n, keys, key)
+    if place < 0:
+        place = n
+        n = add_state(n, x, p, keys, key, 0.0, sigma_m * sigma_m)
+        if n == place:
+            return -1, n
+    notes[place].seen_ns = time_ns
+    return place, n
+
+
+@kernel
+def decay_atmosphere(
+    n: int, dt_s: float, ionosphere_m: float, ionosphere_s: float, zenith_m: float, zenith_s: float, x: Float64Array,
+    p: Float64Array, keys: Int32Array,
+) -> None:  # fmt: skip
+    """Gauss-Markov steps of the atmosphere's states towards what is normal for the baseline."""
+    if zenith_m > 0.0:
+        decay_states(n, 6, 8, math.exp(-dt_s / zenith_s), zenith_m * zenith_m, x, p)
+    if ionosphere_m > 0.0:
+        keep = math.exp(-dt_s / ionosphere_s)
+        for k in range(BASE_STATES, n):
+            if keys[k] < 0:
+                decay_states(n, k, k + 1, keep, ionosphere_m * ionosphere_m, x, p)
+
+
+@kernel
+def observe_links(
+    n: int, count: int, links: Records, order: Int64Array, code_weight: Float64Array, code_inflation: float,
+    ambiguity: Int32Array, ionosphere: Int32Array, notes: Records, limit: float, x: Float64Array, p: Float64Array,
+    innovations: Float64Array,
+) -> None:  # fmt: skip
+    """Update the filter with all codes, then all phases.
+
+    Code errors are mostly multipath and last: after the first epoch, each tells but 1 / code_inflation of its weight.
+    """
+    code_m2, phase_m2 = np.empty(count), np.empty(count)
+    for k in range(count):
+        code_m2[k] = links[k].code_m2 * code_inflation / max(code_weight[k], 1e-9)
+        phase_m2[k] = links[k].phase_m2
+        if code_weight[k] <= 0.0:
+            code_m2[k] = np.nan
+    for group in range(GROUPS_MAX):
+        if not _has_group(count, links, group):
+            break
+        update_group(
+            n, count, group, False, order, links, ambiguity, ionosphere, code_m2, limit, x, p, innovations
+        )  # fmt: skip
+    for group in range(GROUPS_MAX):
+        if not _has_group(count, links, group):
+            break
+        update_group(
+            n, count, group, True, order, links, ambiguity, ionosphere, phase_m2, limit, x, p, innovations
+        )  # fmt: skip
+
+
+@kernel
+def noise_factor(count: int, innovations: Float64Array, ambiguity: Int32Array, notes: Records, factor: float) -> float:
+    """Follow the variance factor of the carriers by the median of their normalised innovations.
+
+    Slow errors hide in the ambiguities and do not show, hence the lower limit.
+    """
+    sizes = np.empty(count)
+    used = 0
+    for k in range(count):
+        if ambiguity[k] >= 0 and innovations[k] != 0.0 and notes[ambiguity[k]].locked > 5:
+            sizes[used] = abs(innovations[k])
+            used += 1
+    if used < 4:
+        return factor
+    square = float(np.median(sizes[:used]) / 0.6745) ** 2
+    step = min(max(math.log(max(square, 1e-3)), -1.0), 1.0)  # bounded alike on both sides: follows the usual epoch
+    return min(max(factor * math.exp(0.05 * step), 0.5), 9.0)
+
+
+@kernel
+def _has_group(count: int, links: Records, group: int) -> bool:
+    """Whether groups go on to this number (they are numbered in order of appearance, before links were dropped)."""
+    for k in range(count):
+        if links[k].group >= group:
+            return True
+    return False
+
+
+@kernel
+def choose_references(
+    count: int, links: Records, order: Int64Array, usable: Bools, held: Bools, reference: Int32Array
+) -> None:
+    """Choose each group's reference: the best usable link, one with a held integer before all others."""
+    reference[:] = -1
+    for which in range(count):
+        k = order[which]
+        group = links[k].group
+        if usable[k] and (reference[group] < 0 or (held[k] and not held[reference[group]])):
+            reference[group] = k
+
+
+@kernel
+def instantaneous_differences(
+    count: int, links: Records, reference: Int32Array, usable: Bools, ionosphere_m: float, position: Float64Array,
+    position_m2: Float64Array, member: Int32Array, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array,
+    qb: Float64Array,
+) -> int:  # fmt: skip
+    """The joint distribution of one epoch alone: positions from code, ambiguities as carriers less ranges.
+
+    Arguments as of `fixing.double_differences`, with a position offset and its covariance in place of a filter, and the
+    standard deviation of the zenith ionosphere (m at L1), which is common to all bands of a satellite.
+    """
+    m = 0
+    for k in range(count):
+        if usable[k] and reference[links[k].group] >= 0 and reference[links[k].group] != k:
+            member[m] = k
+            m += 1
+    design, spread = np.empty((m, 3)), np.empty((m, 3))
+    for i in range(m):
+        k, r = member[i], reference[links[member[i]].group]
+        a[i] = links[k].phase_m - links[r].phase_m
+        for axis in range(3):
+            design[i, axis] = (links[r].unit[axis] - links[k].unit[axis]) / links[k].wavelength_m
+        a[i] /= links[k].wavelength_m
+        for axis in range(3):
+            a[i] -= design[i, axis] * position[axis]
+            spread[i, axis] = (
+                design[i, 0] * position_m2[0, axis] + design[i, 1] * position_m2[1, axis]
+                + design[i, 2] * position_m2[2, axis]
+            )  # fmt: skip
+            qba[axis, i] = -spread[i, axis]
+        common = links[r].phase_m2 / (links[k].wavelength_m * links[k].wavelength_m)
+        for j in range(i + 1):
+            value = spread[i, 0] * design[j, 0] + spread[i, 1] * design[j, 1] + spread[i, 2] * design[j, 2]
+            if links[member[j]].group == links[k].group:
+                value += common
+            if ionosphere_m > 0.0:
+                other = member[j]
+                base = reference[links[other].group]
+                delay = _common_delay(links, k, other) - _common_delay(links, k, base)
+                delay += _common_delay(links, r, base) - _common_delay(links, r, other)
+                value += ionosphere_m**2 * delay / (links[k].wavelength_m * links[other].wavelength_m)
+            q[i, j] = value
+        q[i, i] += links[k].phase_m2 / (links[k].wavelength_m * links[k].wavelength_m)
+        for j in range(i):
+            q[j, i] = q[i, j]
+    b[:] = position
+    qb[:, :] = position_m2
+    return m
+
+
+@kernel
+def _common_delay(links: Records, k: int, other: int) -> float:
+    """Covariance of two links' ionosphere for unit variance at the zenith: links of other satellites share none."""
+    if links[k].sat != links[other].sat:
+        return 0.0
+    return float(links[k].slant * links[other].slant * links[k].ionosphere * links[other].ionosphere)
+
+
+@kernel
+def observe_vector(
+    n: int, first: int, value: Float64Array, covariance: Float64Array, x: Float64Array, p: Float64Array
+) -> float:
+    """Update three states with a correlated measurement of all three; returns the mean squared innovation."""
+    factor, inverse, direction = np.empty((3, 3)), np.empty((3, 3)), np.zeros(3)
+    factor[:, :] = covariance
+    if not cholesky(factor, 3):
+        return -1.0
+    total = 0.0
+    inverse[:] = 0.0
+    for row in range(3):  # rows of the inverse factor whiten the measurement
+        for column in range(row + 1):
+            sum_ = 1.0 if row == column else 0.0
+            for k in range(column, row):
+                sum_ -= factor[row, k] * inverse[k, column]
+            inverse[row, column] = sum_ / factor[row, row]
+    for row in range(3):
+        whitened = 0.0
+        for k in range(3):
+            direction[k] = inverse[row, k]
+            whitened += inverse[row, k] * value[k]
+        total += observe_coordinate(n, first, direction, whitened, 1.0, x, p)
+    return total / 3.0
+
+
+@kernel
+def remember_phases(count: int, links: Records, ambiguity: Int32Array, offset: Float64Array, notes: Records) -> None:
+    """Note each carrier less the model at the position that was found, for the next epoch's time differences."""
+    for k in range(count):
+        if ambiguity[k] >= 0:
+            value = links[k].phase_m
+            for axis in range(3):
+                value += links[k].unit[axis] * offset[axis]
+            notes[ambiguity[k]].phase_m = value

@@ -1,0 +1,452 @@
+"""Real-time kinematic positioning of a rover against one base, epoch by epoch.
+
+`RtkOptions` says how, `RtkState` holds what is known so far of one rover, `process` takes one epoch of each receiver
+and answers with a `Fix`. The state is changed in place: it is the one mutable thing here, and belongs to one rover.
+
+An epoch goes through these steps (`docs/topics/ambiguity-resolution.md` tells why):
+pair the signals of rover and base; solve the code differences robustly; find slips; update the float filter (or, in
+instantaneous mode, take this epoch alone); hold, search and test the integers; check what the fixed carriers say.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver.kernels import differencing, fixing, kalman, rtk
+from solver.kernels.orbit import satellite_states, select_ephemerides
+from solver.model import HALF_CYCLE, SLIP, Ephemerides, Epoch, Fix, Quality
+from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM
+from solver.timescale import NS
+
+__all__ = ["RtkOptions", "RtkState", "process"]
+
+Floats = NDArray[np.float64]
+
+_GLONASS: Final = 1
+_FIRST_STATES: Final = 96
+_NO_DELAY_M: Final = 0.004
+"""Differential zenith ionosphere (1 sigma) below which it is noise rather than a state: some 2 km of baseline."""
+
+
+_INNOVATION_LIMIT: Final = 4.0
+_HOLD_EPOCHS: Final = 10
+_GAP_S: Final = 300.0
+_FIXED_SIGMA_M: Final = 0.06
+"""A position that integers make no better than this is called float."""
+_SLIP_M: Final = 0.02
+_SHARES: Final = (0.75, 0.55, 0.4, 0.3)
+_PART_MIN: Final = 5
+_START_M: Final = 20.0
+_REACH_M: Final = 30.0
+"""How far a rover may have moved before its motion tells less of where it is than a code solution does."""
+_MEMORY_NS: Final = 120 * NS
+_IONOSPHERE_S: Final = 1800.0
+_ZENITH_S: Final = 7200.0
+
+
+def _all_signals() -> NDArray[np.bool_]:
+    return np.ones(SIGNAL_COUNT, np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class RtkOptions:
+    """How to position; the defaults are for all receivers and places.
+
+    Attributes:
+        static: The rover does not move.
+        instantaneous: Each epoch stands alone.
+        signals: (SIGNAL_COUNT,) bool, signals of the rover to use.
+        bands_max: Most bands of a satellite.
+        elevation_mask_rad: Satellites below are left out.
+        cn0_min_dbhz: Signals that are weaker at either receiver are left out.
+        age_max_s: A base epoch older than that is of no use.
+        acceleration_mps2: Of the rover, 1 sigma.
+        failure_rate: Of bootstrapping, that a set of ambiguities to be fixed may have.
+        ratio_floor: Least ratio of squared norms for an acceptance.
+        glonass_fixed: Fix GLONASS ambiguities too: right where both receivers' phase biases are alike or corrected.
+        phase_noise_m: Carrier noise of one receiver at the zenith, per component of the noise law.
+        code_noise_m: The same of the code; scaled by what the data show.
+        doppler_noise_mps: The same of Doppler.
+        ionosphere_ppm: Differential zenith ionosphere, 1 sigma, mm per km of baseline.
+        zenith_ppm: Differential zenith wet delay, 1 sigma, mm per km of baseline.
+    """
+
+    static: bool = False
+    instantaneous: bool = False
+    signals: NDArray[np.bool_] = field(default_factory=_all_signals)
+    bands_max: int = 3
+    elevation_mask_rad: float = math.radians(10.0)
+    cn0_min_dbhz: float = 25.0
+    age_max_s: float = 60.0
+    acceleration_mps2: float = 3.0
+    failure_rate: float = 1e-3
+    ratio_floor: float = 1.5
+    glonass_fixed: bool = False
+    phase_noise_m: float = 0.0015
+    code_noise_m: float = 0.2
+    doppler_noise_mps: float = 0.05
+    code_memory_s: float = 100.0
+    ionosphere_ppm: float = 1.0
+    zenith_ppm: float = 0.4
+
+
+class RtkState:
+    """What is known of one rover: the filter, the integers, and how noisy its data are.
+
+    Attributes:
+        time_ns: Last epoch processed; -1: none.
+        origin_m: (3,) approximate position that the filter's position is an offset from.
+        code_factor: Variance factor of the code, as seen so far; likewise phase_factor.
+    """
+
+    def __init__(self) -> None:
+        self.time_ns = -1
+        self.origin_m = np.full(3, np.nan)
+        self.code_factor = 2.0
+        self.phase_factor = 1.0
+        self.usage = np.zeros((SIGNAL_COUNT, SIGNALS_PER_SYSTEM))
+        self.count = 0
+        self.x, self.p = np.zeros(_FIRST_STATES), np.zeros((_FIRST_STATES, _FIRST_STATES))
+        self.keys, self.notes = np.zeros(_FIRST_STATES, np.int32), np.zeros(_FIRST_STATES, rtk.NOTE)
+
+    def allocate(self, capacity: int) -> None:
+        """Make room for so many states, keeping those there are."""
+        old = self.count
+        x, p = np.zeros(capacity), np.zeros((capacity, capacity))
+        keys, notes = np.zeros(capacity, np.int32), np.zeros(capacity, rtk.NOTE)
+        x[:old], p[:old, :old] = self.x[:old], self.p[:old, :old]
+        keys[:old], notes[:old] = self.keys[:old], self.notes[:old]
+        self.x, self.p, self.keys, self.notes = x, p, keys, notes
+
+    def restart(self) -> None:
+        """Forget the filter and the position, not the noise."""
+        self.count = 0
+        self.origin_m[:] = np.nan
+
+
+class _Workspace:
+    """Arrays that every epoch writes anew; one set serves all rovers of a thread."""
+
+    def __init__(self) -> None:
+        links, sats = differencing.LINKS_MAX, differencing.SATELLITES_MAX
+        self.links = np.zeros(links, differencing.LINK)
+        self.sats = np.zeros(sats, np.int16)
+        self.code_rows = np.zeros((sats, 2), np.int32)
+        self.index = np.zeros(sats, np.int32)
+        self.rover_states, self.base_states = np.zeros((sats, 8)), np.zeros((sats, 8))
+        self.order = np.zeros(links, np.int64)
+        self.weight, self.innovations = np.zeros(links), np.zeros(links)
+        self.ambiguity, self.ionosphere = np.zeros(links, np.int32), np.zeros(links, np.int32)
+        self.member, self.reference = np.zeros(links, np.int32), np.zeros(differencing.GROUPS_MAX, np.int32)
+        self.position, self.position_m2 = np.zeros(3), np.zeros((3, 3))
+        self.velocity, self.velocity_m2s2 = np.full(3, np.nan), np.full((3, 3), np.nan)
+        self.a, self.q = np.zeros(links), np.zeros((links, links))
+        self.b, self.qba, self.qb = np.zeros(3), np.zeros((3, links)), np.zeros((3, 3))
+        self.fixed, self.report = np.zeros(links), np.zeros(5)
+
+
+def process(
+    state: RtkState, rover: Epoch, base: Epoch, base_position_ecef_m: Floats, ephemerides: Ephemerides,
+    options: RtkOptions, workspace: Any = None,
+) -> Fix:  # fmt: skip
+    """Position a rover at one epoch.
+
+    Args:
+        state: What is known of the rover; changed.
+        rover: The rover's epoch.
+        base: The base's epoch, of the same instant or older.
+        base_position_ecef_m: (3,) the base's antenna.
+        ephemerides: Broadcast orbits and clocks.
+        options: How.
+        workspace: Scratch arrays to be used again; for callers with many rovers.
+
+    Returns:
+        The position, in the frame of the base's; `Quality.NONE` and a reason where there is none.
+    """
+    work = workspace or _Workspace()
+    age_s = (rover.time_ns - base.time_ns) / NS
+    if abs(age_s) > options.age_max_s:
+        return Fix(rover.time_ns, Quality.NONE, f"base data are {age_s:.0f} s old")
+    epoch = _Epoch(state, rover, base, base_position_ecef_m, ephemerides, options, work)
+    if epoch.count < 4:
+        return Fix(rover.time_ns, Quality.NONE, f"{epoch.count} common signals with orbits above the mask")
+    return epoch.solve()
+
+
+class _Epoch:
+    """One epoch being solved: the links of rover and base, and the steps over them."""
+
+    def __init__(
+        self, state: RtkState, rover: Epoch, base: Epoch, base_m: Floats, ephemerides: Ephemerides,
+        options: RtkOptions, work: _Workspace,
+    ) -> None:  # fmt: skip
+        self.state, self.rover, self.base, self.base_m = state, rover, base, base_m
+        self.options, self.work = options, work
+        self.links = work.links
+        self.all_links, self.places = differencing.pair_signals(
+            rover.sat, rover.signal, rover.pseudorange_m, base.sat, base.signal, base.pseudorange_m,
+            options.signals, state.usage, options.bands_max, work.links, work.sats, work.code_rows,
+        )  # fmt: skip
+        self.count = 0
+        self._place_satellites(ephemerides)
+        self._locate()
+
+    def _place_satellites(self, ephemerides: Ephemerides) -> None:
+        """Orbits and clocks at emission of what rover and base received, from the same ephemerides."""
+        work, n = self.work, self.places
+        sats, index = work.sats[:n], work.index[:n]
+        select_ephemerides(ephemerides.kepler, ephemerides.glonass, self.rover.time_ns, sats, index)
+        for epoch, column, states in ((self.rover, 0, work.rover_states), (self.base, 1, work.base_states)):
+            codes = epoch.pseudorange_m[work.code_rows[:n, column]]
+            satellite_states(ephemerides.kepler, ephemerides.glonass, epoch.time_ns, sats, index, codes, states)
+
+    def _locate(self) -> None:
+        """Find an approximate position, the links above the mask there, and the robust code solution."""
+        state, options, work = self.state, self.options, self.work
+        dt_s = self.dt_s
+        known = bool(np.isfinite(state.origin_m[0])) and dt_s <= 60.0
+        self.origin_m = state.origin_m + dt_s * state.x[3:6] if known else self.base_m.copy()
+        for _ in range(5):
+            self._difference()
+            redundancy, factor = rtk.solve_codes(
+                self.all_links, self.links, work.position, work.position_m2, work.weight
+            )
+            if redundancy < 0:
+                return
+            if np.abs(work.position).max() < 100.0:
+                break
+            self.origin_m += work.position
+        self.baseline_m = math.dist(self.origin_m, self.base_m)
+        delay_m = options.ionosphere_ppm * 1e-6 * self.baseline_m
+        self.ionosphere_m = delay_m if delay_m > _NO_DELAY_M else 0.0
+        noise = np.array([state.code_factor, state.phase_factor])
+        self.count = rtk.keep_links(
+            self.all_links, options.elevation_mask_rad, options.cn0_min_dbhz,
+            delay_m, noise, self.links,
+        )  # fmt: skip
+        rtk.sort_links(self.count, self.links, work.order)
+        redundancy, factor = rtk.solve_codes(self.count, self.links, work.position, work.position_m2, work.weight)
+        if redundancy < 0:
+            self.count = 0
+            return
+        # The epoch's own variance factor tells as much as its redundancy, the factor so far as much as thirty.
+        self.code_scale = (30.0 + redundancy * factor) / (30.0 + redundancy)
+        state.code_factor = min(max(state.code_factor * (1.0 + 0.03 * (min(factor, 4.0) - 1.0)), 0.25), 400.0)
+
+    @property
+    def dt_s(self) -> float:
+        """Seconds since the last epoch; a day where there was none."""
+        return (self.rover.time_ns - self.state.time_ns) / NS if self.state.time_ns >= 0 else 86_400.0
+
+    def _difference(self) -> None:
+        """Observed less modelled differences at the approximate position."""
+        rover, base, work = self.rover, self.base, self.work
+        differencing.link_geometry(
+            rover.time_ns, base.time_ns, self.all_links, self.places, self.origin_m, self.base_m,
+            work.rover_states, work.base_states, self.links,
+        )  # fmt: skip
+        options = self.options
+        noise = np.array([options.phase_noise_m, options.code_noise_m, 36.0])
+        differencing.link_observations(
+            self.all_links, rover.frequency_hz, rover.pseudorange_m, rover.phase_cycles, rover.doppler_hz,
+            rover.cn0_dbhz, rover.flags, base.pseudorange_m, base.phase_cycles, base.cn0_dbhz, base.flags, noise,
+            self.links,
+        )  # fmt: skip
+
+    def solve(self) -> Fix:
+        """Run the epoch's filter or take it alone, then fix."""
+        fix = self._instantaneous() if self.options.instantaneous else self._filtered()
+        self.state.time_ns = self.rover.time_ns
+        return fix
+
+    def _usable(self) -> NDArray[np.bool_]:
+        """Links whose ambiguities may be fixed."""
+        links = self.links[: self.count]
+        usable: NDArray[np.bool_] = np.isfinite(links["phase_m"]) & (links["flags"] & HALF_CYCLE == 0)
+        if not self.options.glonass_fixed:
+            usable &= links["sat"] // 64 != _GLONASS
+        return usable
+
+    def _instantaneous(self) -> Fix:
+        work, n = self.work, self.count
+        self.state.origin_m = self.origin_m + work.position
+        usable = self._usable()
+        position_m2 = work.position_m2 * self.code_scale
+        rtk.choose_references(n, self.links, work.order, usable, np.zeros(n, np.bool_), work.reference)
+        m = rtk.instantaneous_differences(
+            n, self.links, work.reference, usable, self.ionosphere_m, work.position, position_m2,
+            work.member, work.a, work.q, work.b, work.qba, work.qb,
+        )  # fmt: skip
+        accepted = self._resolve(m)
+        good = accepted and work.report[fixing.NORM] < 3.0 * work.report[fixing.COUNT] + 10.0
+        if good and math.sqrt(np.trace(work.qb)) < _FIXED_SIGMA_M:
+            return self._fix(Quality.FIX, work.b, work.qb)
+        return self._fix(Quality.DGNSS, work.position, position_m2)
+
+    def _resolve(self, m: int) -> bool:
+        work, options = self.work, self.options
+        return fixing.resolve(
+            m, work.a, work.q, work.b, work.qba, work.qb, options.failure_rate, options.ratio_floor, 4, work.fixed,
+            work.report,
+        )  # fmt: skip
+
+    def _resolve_part(self, left: int, free: NDArray[np.int32]) -> bool:
+        """Try ever fewer ambiguities, the noisiest links first to go: one bad carrier spoils a whole set."""
+        work = self.work
+        noise = self.links["phase_m2"][free[:left]] * (1.0 + work.innovations[free[:left]] ** 2)
+        by_quality = np.argsort(noise)
+        fixed = np.full(left, np.nan)
+        for share in _SHARES:
+            part = np.sort(by_quality[: int(left * share)])
+            if len(part) < _PART_MIN:
+                break
+            m = len(part)
+            a, q, qba = work.a[part], work.q[np.ix_(part, part)], np.ascontiguousarray(work.qba[:, part])
+            if fixing.resolve(
+                m, a, q, work.b, qba, work.qb, self.options.failure_rate, self.options.ratio_floor, _PART_MIN,
+                work.fixed, work.report,
+            ):  # fmt: skip
+                fixed[part] = work.fixed[:m]
+                work.fixed[:left] = fixed
+                return True
+        work.fixed[:left] = np.nan
+        return False
+
+    def _fix(self, quality: Quality, offset: Floats, covariance: Floats) -> Fix:
+        return Fix(
+            self.rover.time_ns,
+            quality,
+            position_ecef_m=self.origin_m + offset,
+            position_covariance_m2=covariance.copy(),
+            velocity_ecef_mps=self.work.velocity.copy(),
+            velocity_covariance_m2s2=self.work.velocity_m2s2.copy(),
+            satellites=np.unique(self.links["sat"][: self.count]),
+            age_s=(self.rover.time_ns - self.base.time_ns) / NS,
+            ratio=float(self.work.report[fixing.RATIO]),
+        )
+
+    def _filtered(self) -> Fix:
+        work, state = self.work, self.state
+        slipped = self._time_update()
+        self._synchronise(slipped)
+        n = state.count
+        carried = int((state.notes["locked"][kalman.BASE_STATES : n] > 1).sum())
+        inflation = max(1.0, self.options.code_memory_s / self.dt_s) if carried >= 4 else 1.0
+        rtk.observe_links(
+            n, self.count, self.links, work.order, work.weight / self.code_scale, inflation, work.ambiguity,
+            work.ionosphere, state.notes, _INNOVATION_LIMIT, state.x, state.p, work.innovations,
+        )  # fmt: skip
+        state.phase_factor = rtk.noise_factor(
+            self.count, work.innovations, work.ambiguity, state.notes, state.phase_factor
+        )
+        fix = self._fix_integers()
+        found = fix.position_ecef_m - self.origin_m
+        rtk.remember_phases(self.count, self.links, work.ambiguity, found, state.notes)
+        state.origin_m = self.origin_m + state.x[:3]
+        state.x[:3] = 0.0
+        return fix
+
+    def _time_update(self) -> NDArray[np.bool_]:
+        """Move the filter to this epoch and find the slips; it starts anew after a long gap."""
+        state, options, work = self.state, self.options, self.work
+        dt_s = self.dt_s
+        if state.count == 0 or dt_s > _GAP_S:
+            self._start()
+            dt_s = 0.0
+        slipped: NDArray[np.bool_] = (self.links["flags"][: self.count] & SLIP) != 0
+        if options.static:
+            state.x[:3] += state.origin_m - self.origin_m
+        elif 0.5 * options.acceleration_mps2 * dt_s**2 < _REACH_M:
+            kalman.move(state.count, dt_s, options.acceleration_mps2, state.x, state.p)
+            state.x[:3] += state.origin_m - self.origin_m
+        else:
+            for axis in range(3):
+                kalman.reset_state(state.count, state.x, state.p, axis, work.position[axis], _REACH_M**2)
+                kalman.reset_state(state.count, state.x, state.p, 3 + axis, 0.0, _REACH_M**2)
+        rtk.decay_atmosphere(
+            state.count, dt_s, self.ionosphere_m, _IONOSPHERE_S, self.zenith_m, _ZENITH_S, state.x, state.p, state.keys
+        )
+        rtk.time_differences(
+            self.count, self.links, self.rover.time_ns, state.time_ns, state.count, state.keys, state.notes, _SLIP_M,
+            slipped, work.b, work.qb,
+        )  # fmt: skip
+        redundancy, factor = rtk.solve_rates(
+            self.count, self.links, options.doppler_noise_mps, work.velocity, work.velocity_m2s2
+        )
+        if redundancy >= 1 and not options.static:
+            work.velocity_m2s2[:] = work.velocity_m2s2 * max(1.0, factor) + np.eye(3) * 0.03**2
+            rtk.observe_vector(state.count, 3, work.velocity, work.velocity_m2s2, state.x, state.p)
+        else:
+            work.velocity[:] = work.velocity_m2s2[:] = np.nan
+        return slipped
+
+    def _start(self) -> None:
+        """A filter that knows nothing but what is normal."""
+        state, options = self.state, self.options
+        state.count = kalman.BASE_STATES
+        state.x[:] = 0.0
+        state.p[:] = 0.0
+        state.origin_m = self.origin_m.copy()
+        state.x[:3] = self.work.position
+        channel_m = 1e-3 if options.glonass_fixed else 0.03
+        speed = 0.0 if options.static else 30.0
+        sigma = [_REACH_M] * 3 + [speed] * 3 + [self.zenith_m] * 2 + [channel_m] * 2
+        np.fill_diagonal(state.p[:10, :10], np.square(sigma))
+
+    @property
+    def zenith_m(self) -> float:
+        """Standard deviation of either end's wet zenith delay, beyond the model, that matters on this baseline."""
+        return min(0.1, self.options.zenith_ppm * 1e-6 * self.baseline_m)
+
+    def _synchronise(self, slipped: NDArray[np.bool_]) -> None:
+        """Make the filter's states those of this epoch's links."""
+        state, work, n = self.state, self.work, self.count
+        need = state.count + n + self.places
+        if need > len(state.x):
+            state.allocate(min(need + 16, 400))
+        links = self.links[:n]
+        lock_s = np.minimum(self.rover.lock_s[links["rover_row"]], self.base.lock_s[links["base_row"]])
+        state.count = rtk.synchronise_states(
+            n, self.links, self.rover.time_ns, state.time_ns, lock_s.astype(np.float64), slipped, _START_M,
+            self.ionosphere_m, _MEMORY_NS, state.count, state.x, state.p, state.keys, state.notes, work.ambiguity,
+            work.ionosphere,
+        )  # fmt: skip
+
+    def _fix_integers(self) -> Fix:
+        """Condition the float solution on what is held and what can be fixed, and check it."""
+        state, work, n = self.state, self.work, self.count
+        place, notes = work.ambiguity[:n], state.notes
+        usable = self._usable() & (place >= 0) & (np.abs(work.innovations[:n]) < _INNOVATION_LIMIT)
+        held = usable & (notes["agreed"][place] >= _HOLD_EPOCHS)
+        used = np.where(usable, place, -1).astype(np.int32)
+        rtk.choose_references(n, self.links, work.order, usable, held, work.reference)
+        m = fixing.double_differences(
+            n,
+            self.links,
+            used,
+            work.reference,
+            state.x,
+            state.p,
+            work.member,
+            work.a,
+            work.q,
+            work.b,
+            work.qba,
+            work.qb,
+        )
+        free, known = np.empty(n, np.int32), np.full(n, np.nan)
+        tally = np.zeros(2)
+        left = fixing.condition_on_held(
+            m, work.member, self.links, work.reference, used, notes, _HOLD_EPOCHS, 4.0, work.a, work.q, work.b,
+            work.qba, work.qb, free, known, tally,
+        )  # fmt: skip
+        accepted = self._resolve(left) or self._resolve_part(left, free)
+        fixing.record_integers(n, self.links, work.reference, used, notes, _HOLD_EPOCHS, left, free, work.fixed, known)
+        self.tally = tally
+        sigma_m = math.sqrt(max(np.trace(work.qb), 0.0))
+        if (accepted or tally[0] >= 4) and sigma_m < _FIXED_SIGMA_M:
+            return self._fix(Quality.FIX, work.b, work.qb)
+        return self._fix(Quality.FLOAT, state.x[:3], state.p[:3, :3])

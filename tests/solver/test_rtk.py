@@ -1,0 +1,113 @@
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from solver.model import SLIP, Quality
+from solver.rtk import RtkOptions, RtkState, process
+from solver.timescale import NS
+
+_SPEC = importlib.util.spec_from_file_location("baseline", Path(__file__).with_name("baseline.py"))
+baseline = importlib.util.module_from_spec(_SPEC)
+sys.modules["baseline"] = baseline
+_SPEC.loader.exec_module(baseline)
+
+KNOWN = baseline.ephemerides()
+BASE = baseline.Receiver(baseline.BASE_M, seed=1, clock_s=-2e-4)
+
+
+def run(rover, times, options=None, base=BASE, state=None):
+    """Solutions and errors (n, 3) of a rover at time tags."""
+    state, options = state or RtkState(), options or RtkOptions()
+    fixes = [
+        process(state, rover.observe(KNOWN, t), base.observe(KNOWN, t), base.position_m, KNOWN, options) for t in times
+    ]
+    return fixes, np.array([fix.position_ecef_m - rover.position_m for fix in fixes])
+
+
+def rover_at(*offset_m, **kwargs):
+    return baseline.Receiver(baseline.BASE_M + np.array(offset_m), seed=2, **kwargs)
+
+
+@pytest.mark.parametrize("instantaneous", [True, False])
+def test_a_short_baseline_is_fixed_in_the_first_epoch(instantaneous):
+    fixes, errors = run(rover_at(30.0, -20.0, 10.0), baseline.seconds(5), RtkOptions(instantaneous=instantaneous))
+    assert {fix.quality for fix in fixes} == {Quality.FIX}
+    assert np.abs(errors).max() < 0.03
+    assert all(np.sqrt(np.trace(fix.position_covariance_m2)) < 0.02 for fix in fixes)
+
+
+def test_the_position_is_right_on_a_long_baseline_with_ionosphere():
+    rover = rover_at(30e3, 40e3, -20e3, ionosphere_m=0.05)
+    fixes, errors = run(rover, baseline.seconds(60, 30))
+    assert sum(fix.quality == Quality.FIX for fix in fixes[20:]) >= 38
+    fixed = np.array([fix.quality == Quality.FIX for fix in fixes])
+    assert np.sqrt((errors[fixed] ** 2).sum(axis=1)).max() < 0.08
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+def test_a_cycle_slip_is_survived_with_and_without_a_flag(flagged):
+    rover, state = rover_at(500.0, 0.0, 0.0), RtkState()
+    run(rover, baseline.seconds(20), state=state)
+    epoch = rover.observe(KNOWN, baseline.seconds(21)[-1])
+    slipped = {(int(epoch.sat[k]), int(epoch.signal[k])): 3.0 + k for k in range(0, len(epoch), 4)}
+    after = replace(rover, slips=slipped)
+    epoch = after.observe(KNOWN, epoch.time_ns)
+    if flagged:
+        epoch.flags[::4] = SLIP
+    fix = process(state, epoch, BASE.observe(KNOWN, epoch.time_ns), BASE.position_m, KNOWN, RtkOptions())
+    assert fix.quality == Quality.FIX
+    assert np.abs(fix.position_ecef_m - rover.position_m).max() < 0.02
+    fixes, errors = run(after, baseline.seconds(30)[21:], state=state)
+    assert {fix.quality for fix in fixes} == {Quality.FIX}
+    assert np.abs(errors).max() < 0.02
+
+
+def test_a_moving_rover_is_followed():
+    state, options = RtkState(), RtkOptions()
+    for k, t in enumerate(baseline.seconds(20)):
+        rover = rover_at(15.0 * k, 5.0 * k, 100.0, velocity_mps=(15.0, 5.0, 0.0))
+        fix = process(state, rover.observe(KNOWN, t), BASE.observe(KNOWN, t), BASE.position_m, KNOWN, options)
+        assert fix.quality == Quality.FIX
+        assert np.abs(fix.position_ecef_m - rover.position_m).max() < 0.02
+
+
+def test_static_positions_get_better_than_a_single_epoch():
+    _, errors = run(rover_at(800.0, 100.0, 0.0, phase_m=0.005), baseline.seconds(60), RtkOptions(static=True))
+    assert np.abs(errors[-1]).max() < 0.004
+
+
+def test_an_older_base_epoch_still_serves():
+    rover, times = rover_at(300.0, 0.0, 0.0), baseline.seconds(20)
+    state = RtkState()
+    for k, t in enumerate(times):
+        base_epoch = BASE.observe(KNOWN, times[k - k % 5])
+        fix = process(state, rover.observe(KNOWN, t), base_epoch, BASE.position_m, KNOWN, RtkOptions())
+        assert fix.quality == Quality.FIX
+        assert fix.age_s == k % 5
+        assert np.abs(fix.position_ecef_m - rover.position_m).max() < 0.02
+
+
+def test_what_cannot_be_solved_has_a_reason():
+    rover, t = rover_at(10.0, 0.0, 0.0), baseline.START_NS
+    late = BASE.observe(KNOWN, t - 90 * NS)
+    fix = process(RtkState(), rover.observe(KNOWN, t), late, BASE.position_m, KNOWN, RtkOptions())
+    assert (fix.quality, fix.reason) == (Quality.NONE, "base data are 90 s old")
+    high = RtkOptions(elevation_mask_rad=1.5)
+    fix = process(RtkState(), rover.observe(KNOWN, t), BASE.observe(KNOWN, t), BASE.position_m, KNOWN, high)
+    assert fix.quality == Quality.NONE
+    assert "common signals" in fix.reason
+
+
+def test_noisy_codes_float_rather_than_fix_wrongly():
+    """Code noise of metres: a fix may take its time but may not be wrong."""
+    wrong = 0
+    for seed in range(3, 9):
+        rover = baseline.Receiver(baseline.BASE_M + 100.0, seed=seed, code_m=3.0)
+        fixes, errors = run(rover, baseline.seconds(10))
+        fixed = np.array([fix.quality == Quality.FIX for fix in fixes])
+        wrong += int((np.abs(errors[fixed]).max(axis=1) > 0.15).sum()) if fixed.any() else 0
+    assert wrong == 0
