@@ -28,7 +28,7 @@ from caster.archive_store import INDEX_ROW, ArchiveFile, data_path, files, index
 from caster.config import ArchiveConfig
 from caster.errors import ConfigError
 from caster.hub import Mount
-from caster.mountpoints import Mountpoint
+from caster.mountpoints import Mountpoint, StationMountpoint
 
 __all__ = ["Archive"]
 
@@ -98,7 +98,9 @@ class Archive:
 
     def watch(self, mountpoint: Mountpoint) -> None:
         """Archive a mountpoint from now on, if stations feed it and the configuration names it."""
-        if mountpoint.takes_sources and any(fnmatchcase(mountpoint.name, name) for name in self._config.mounts):
+        if isinstance(mountpoint, StationMountpoint) and any(
+            fnmatchcase(mountpoint.name, name) for name in self._config.mounts
+        ):
             raw = mountpoint.config.raw
             mountpoint.mount.tap(lambda mount, frames, received: self.put(mount, frames, received, raw=raw))
 

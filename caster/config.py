@@ -5,6 +5,7 @@ asserts it. Environment variables named `DIPPER_` and the key (`DIPPER_DATA_DIR`
 file; the command line's options go before both.
 """
 
+import socket
 import tomllib
 from fnmatch import fnmatchcase
 from ipaddress import ip_network
@@ -18,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     IPvAnyNetwork,
+    SecretStr,
     StringConstraints,
     ValidationError,
     model_validator,
@@ -36,6 +38,7 @@ __all__ = [
     "Listen",
     "MetricsConfig",
     "MountConfig",
+    "MqttConfig",
     "NetworkInfo",
     "load_config",
 ]
@@ -168,6 +171,32 @@ class ArchiveConfig(_Model):
     free_bytes_min: Annotated[int, Field(ge=0, le=1 << 50)] = 1 << 30
 
 
+class MqttConfig(_Model):
+    """The MQTT broker; without a host there is none."""
+
+    host: str = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    user: str = ""
+    password: SecretStr = SecretStr("")
+    tls: bool = False
+    ca_file: Path | None = None
+    prefix: Annotated[str, StringConstraints(pattern=r"^[^+#$/][^+#]{0,99}$")] = "dipper"
+    caster: Annotated[str, StringConstraints(pattern=r"^[^+#/]{0,100}$")] = ""
+    publish: tuple[MountPattern, ...] = ()
+    subscribe: tuple[MountPattern, ...] = ()
+    rovers: MountName | Literal[""] = ""
+    rovers_max: Count = 10_000
+    rover_idle_s: Seconds = 60.0
+    queue_bytes: Annotated[int, Field(ge=65_536, le=1 << 30)] = 8 << 20
+    retry_min_s: Seconds = 1.0
+    retry_max_s: Seconds = 60.0
+
+    @property
+    def caster_name(self) -> str:
+        """This caster's name in topics: as configured, or the machine's."""
+        return self.caster or socket.gethostname()
+
+
 class MountConfig(_Model):
     """A mountpoint, or with a pattern for a name, a rule for the mountpoints that stations create by pushing."""
 
@@ -238,6 +267,7 @@ class Config(BaseSettings):
     health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()
     archive: ArchiveConfig = ArchiveConfig()
+    mqtt: MqttConfig = MqttConfig()
     mounts: Annotated[tuple[MountConfig, ...], AfterValidator(_unique_names)] = _DEFAULT_MOUNTS
 
     @classmethod

@@ -24,7 +24,7 @@ from caster.codec.rtcm import decode_msm, is_msm
 from caster.config import HealthConfig
 from caster.errors import FormatError
 from caster.hub import Mount
-from caster.mountpoints import Mountpoint, Mountpoints
+from caster.mountpoints import Mountpoint, Mountpoints, StationMountpoint
 from caster.traffic import ends_epoch, frame_type
 from solver.signals import satellite_name, signal_name
 from solver.timescale import BDT_OFFSET_S, GLONASST_UTC_S, from_unix
@@ -348,7 +348,7 @@ class HealthMonitor:
 
     def watch(self, mountpoint: Mountpoint) -> None:
         """Watch a mountpoint from now on, if it is one that stations feed with RTCM."""
-        if mountpoint.takes_sources and not mountpoint.config.raw:
+        if isinstance(mountpoint, StationMountpoint) and not mountpoint.config.raw:
             watch = StationWatch(mountpoint, self._config, self._clock())
             self._watches[mountpoint.name] = watch
             mountpoint.mount.tap(watch)

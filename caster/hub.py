@@ -164,9 +164,14 @@ class Mount:
         self._plain.discard(rover)
         self._chunked.discard(rover)
 
-    def tap(self, tap: "Tap") -> None:
-        """Call a function with every publish: `tap(mount, frames, received_unix_ns)`; it must return at once."""
-        self._taps = (*self._taps, tap)
+    def tap(self, tap: "Tap", *, first: bool = False) -> None:
+        """Call a function with every publish: `tap(mount, frames, received_unix_ns)`; it must return at once.
+
+        Args:
+            tap: The function.
+            first: Call it before the others.
+        """
+        self._taps = (tap, *self._taps) if first else (*self._taps, tap)
 
     def untap(self, tap: "Tap") -> None:
         """Stop calling a function."""

@@ -77,7 +77,7 @@ class Histogram:
 class LatencyTap:
     """The time from a source's read to the last rover's socket write, of every publish of every mount.
 
-    Taps are called after the rovers' writes; attach it before other taps, whose time is not the rovers'.
+    Taps are called after the rovers' writes; this one before the others, whose time is not the rovers'.
     """
 
     def __init__(self, clock_ns: Callable[[], int] = time.time_ns) -> None:
@@ -90,7 +90,7 @@ class LatencyTap:
 
     def watch(self, mountpoint: Mountpoint) -> None:
         """Measure a mountpoint's publishes from now on."""
-        mountpoint.mount.tap(self)
+        mountpoint.mount.tap(self, first=True)
 
 
 class LagMeter:

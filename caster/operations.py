@@ -1,4 +1,4 @@
-"""What serves the operator rather than the rovers, put together: station health, metrics, the archive.
+"""What serves the operator rather than the rovers, put together: station health, metrics, the archive, MQTT.
 
 All of it hangs on the mounts as taps or reads their counters. A part that fails is logged and leaves the service as it
 is.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 import structlog
 
 from caster.archive import Archive
+from caster.bus import Bus
 from caster.config import Config
 from caster.health import HealthMonitor
 from caster.metrics import LagMeter, LatencyTap, MetricsServer, Sources
@@ -22,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Operations:
-    """Health, metrics and archive of one service.
+    """Health, metrics, archive and MQTT of one service.
 
     Args:
         config: The configuration.
@@ -32,6 +33,7 @@ class Operations:
     Attributes:
         monitor: The stations' health and alarms.
         archive: The archive, or None where none is configured.
+        bus: MQTT, or None where no broker is configured.
         metrics: The listener of the metrics, or None where none is configured.
     """
 
@@ -42,9 +44,10 @@ class Operations:
         if self.archive is not None:
             _watch_all(mountpoints, self.archive.watch)
         self.monitor = HealthMonitor(config.health, mountpoints)
+        self.bus = self._make_bus(config, mountpoints)
         self.metrics: MetricsServer | None = None
         if config.metrics.port is not None:
-            more = [self.archive.metrics] if self.archive else []
+            more = [part.metrics for part in (self.archive, self.bus) if part is not None]
             sources = Sources(mountpoints, self.monitor, self._latency, self._lag, server, more)
             self.metrics = MetricsServer(config.metrics, sources)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,12 +64,18 @@ class Operations:
             await self.metrics.start()
         self._run(self.monitor.run(), "watch the stations")
         self._run(self._lag.run(), "measure the loop's lag")
+        if self.bus is not None:
+            self._run(self.bus.run(), "MQTT")
 
     async def stop(self) -> None:
         """End everything."""
+        if self.bus is not None:
+            self.bus.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.bus is not None:
+            self.bus.close()
         if self.metrics is not None:
             await self.metrics.stop()
         if self.archive is not None:
@@ -75,6 +84,15 @@ class Operations:
     def reload(self, config: Config) -> None:
         """Take a new configuration: the limits of alarms; listeners and folders stay until the next start."""
         self.monitor.reload(config.health)
+
+    def _make_bus(self, config: Config, mountpoints: Mountpoints) -> Bus | None:
+        if not config.mqtt.host:
+            return None
+        bus = Bus(config.mqtt, mountpoints, config.limits.source_idle_s)
+        _watch_all(mountpoints, bus.watch)
+        self.monitor.on_report.append(bus.on_health)
+        self.monitor.on_alarm.append(bus.on_alarm)
+        return bus
 
     def _run(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
