@@ -116,8 +116,13 @@ class Caster:
         self.server.reload(config)
         self.operations.reload(config)
 
-    async def run_until_signal(self, read_config: Callable[[], Config]) -> None:
-        """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+    async def run_until_signal(self, read_config: Callable[[], Config], ready: Callable[[], None]) -> None:
+        """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again.
+
+        Args:
+            read_config: Reads it.
+            ready: Called once signals are heard: only now may anybody be told that the service is up.
+        """
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
 
@@ -132,6 +137,7 @@ class Caster:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, read_again)
         try:
+            ready()
             await stop.wait()
         finally:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -44,10 +44,13 @@ async def _serve(settings: "Config", read: "Callable[[], Config]") -> None:
     from caster.services import PositioningService
 
     async with Caster(settings, [PositioningService()]) as caster:
-        _announce(caster)
-        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
-        await caster.run_until_signal(read)
+        await caster.run_until_signal(read, lambda: _ready(caster))
         typer.echo("dipper: stopping", err=True)
+
+
+def _ready(caster: "Caster") -> None:
+    _announce(caster)
+    threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
 
 
 def _announce(caster: "Caster") -> None:
