@@ -10,7 +10,7 @@ instantaneous mode, take this epoch alone); hold, search and test the integers; 
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from solver.model import HALF_CYCLE, SLIP, Ephemerides, Epoch, Fix, Quality
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM
 from solver.timescale import NS
 
-__all__ = ["RtkOptions", "RtkState", "process"]
+__all__ = ["RtkOptions", "RtkState", "Workspace", "process"]
 
 Floats = NDArray[np.float64]
 
@@ -127,8 +127,8 @@ class RtkState:
         self.origin_m[:] = np.nan
 
 
-class _Workspace:
-    """Arrays that every epoch writes anew; one set serves all rovers of a thread."""
+class Workspace:
+    """Arrays that every epoch writes anew: one set serves all rovers of a thread."""
 
     def __init__(self) -> None:
         links, sats = differencing.LINKS_MAX, differencing.SATELLITES_MAX
@@ -150,7 +150,7 @@ class _Workspace:
 
 def process(
     state: RtkState, rover: Epoch, base: Epoch, base_position_ecef_m: Floats, ephemerides: Ephemerides,
-    options: RtkOptions, workspace: Any = None,
+    options: RtkOptions, workspace: Workspace | None = None,
 ) -> Fix:  # fmt: skip
     """Position a rover at one epoch.
 
@@ -166,7 +166,7 @@ def process(
     Returns:
         The position, in the frame of the base's; `Quality.NONE` and a reason where there is none.
     """
-    work = workspace or _Workspace()
+    work = workspace or Workspace()
     age_s = (rover.time_ns - base.time_ns) / NS
     if abs(age_s) > options.age_max_s:
         return Fix(rover.time_ns, Quality.NONE, f"base data are {age_s:.0f} s old")
@@ -181,7 +181,7 @@ class _Epoch:
 
     def __init__(
         self, state: RtkState, rover: Epoch, base: Epoch, base_m: Floats, ephemerides: Ephemerides,
-        options: RtkOptions, work: _Workspace,
+        options: RtkOptions, work: Workspace,
     ) -> None:  # fmt: skip
         self.state, self.rover, self.base, self.base_m = state, rover, base, base_m
         self.options, self.work = options, work

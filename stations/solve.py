@@ -17,6 +17,8 @@ from caster.errors import ConfigError, SourceError
 from solver.dgnss import Corrections, DgnssOptions, DgnssState, advance, corrections
 from solver.model import Ephemerides, Epoch, Fix, Quality
 from solver.observed import Selection
+from solver.rtk import RtkOptions, RtkState, Workspace, process
+from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS, signal
 from solver.spp import SppOptions, solve
 from solver.timescale import NS
 from stations.recordings import Recording, Session
@@ -210,4 +212,58 @@ def _with_corrections(job: Job) -> Iterator[tuple[Epoch, Corrections | None]]:
         yield epoch, latest
 
 
-MODES: Final[dict[str, Callable[[Job], Iterator[Fix]]]] = {"single": _single, "dgnss": _dgnss}
+def _with_base(job: Job) -> Iterator[tuple[Epoch, Epoch | None]]:
+    """Each rover epoch with the latest base epoch."""
+    place = 0
+    for epoch in job.rover:
+        while place < len(job.base) and job.base[place].time_ns <= epoch.time_ns + _TOLERANCE_NS:
+            place += 1
+        yield epoch, job.base[place - 1] if place else None
+
+
+def _relative(job: Job, static: bool) -> Iterator[Fix]:
+    """Ambiguities resolved against the base; single positions where the base is of no use."""
+    options = RtkOptions(
+        static=static,
+        instantaneous=job.instantaneous,
+        signals=_signal_mask(job.selection),
+        elevation_mask_rad=job.selection.elevation_mask,
+    )
+    alone = SppOptions(job.selection)
+    state, workspace = RtkState(), Workspace()
+    for epoch, base in _with_base(job):
+        fix = process(state, epoch, base, job.base_ecef_m, job.ephemerides, options, workspace) if base else None
+        if fix is None or not fix.quality:
+            reason = fix.reason if fix else "no base data yet"
+            single = solve(epoch, job.ephemerides, alone)
+            fix = replace(single, reason=single.reason or reason)
+        yield fix
+
+
+def _signal_mask(selection: Selection) -> NDArray[np.bool_]:
+    """Signals that a selection allows."""
+    if selection.signals:
+        mask = np.zeros(SIGNAL_COUNT, np.bool_)
+        mask[[signal(name) for name in selection.signals]] = True
+    else:
+        mask = np.ones(SIGNAL_COUNT, np.bool_)
+    mask &= np.repeat([letter in selection.systems for letter in SYSTEMS], SIGNALS_PER_SYSTEM)
+    return mask
+
+
+def _kinematic(job: Job) -> Iterator[Fix]:
+    """A rover that moves."""
+    return _relative(job, static=False)
+
+
+def _static(job: Job) -> Iterator[Fix]:
+    """A rover at rest: each epoch's fix is of all data so far."""
+    return _relative(job, static=True)
+
+
+MODES: Final[dict[str, Callable[[Job], Iterator[Fix]]]] = {
+    "single": _single,
+    "dgnss": _dgnss,
+    "kinematic": _kinematic,
+    "static": _static,
+}
