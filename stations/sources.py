@@ -8,7 +8,7 @@ as a stream that was started anew, and its solutions stay those of the recording
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -19,7 +19,9 @@ from caster.codec.ntrip import Refused, ReplyReader, StreamData, TableReceived, 
 from caster.codec.rtcm import FrameReader
 from caster.errors import ConfigError, RefusedError, SourceError
 from stations.compressed import read_plain
-from stations.replay import epoch_groups, paced
+from stations.encode import encode_epochs, navigation_beside
+from stations.recordings import Session
+from stations.replay import epoch_groups, frame_tow_s, paced
 from stations.uplink import Target, connect, parse_target
 
 __all__ = ["is_live", "open_source"]
@@ -33,7 +35,9 @@ def is_live(address: str) -> bool:
     return "://" in address and not address.startswith("file://")
 
 
-def open_source(address: str, *, speed: float = 1.0, loop: bool = False) -> AsyncIterator[bytes]:
+def open_source(
+    address: str, *, speed: float = 1.0, loop: bool = False, navigation: Sequence[Path] = ()
+) -> AsyncIterator[bytes]:
     """Open a source.
 
     Args:
@@ -41,30 +45,45 @@ def open_source(address: str, *, speed: float = 1.0, loop: bool = False) -> Asyn
             `ntrip://[USER:PASS@]HOST:PORT/MOUNT`.
         speed: Of a file, relative to its own time tags; 0: as fast as it is read.
         loop: Of a file: begin again at its end.
+        navigation: Files with ephemerides to send along with a file's observations; without any, those beside the
+            file that have its name.
 
     Raises:
         ConfigError: the address has no form that is known. Other errors come while it is read.
     """
     scheme = address.partition("://")[0] if "://" in address else "file"
+    if scheme == "file":
+        path = Path(unquote(address.removeprefix("file://")) if "://" in address else address)
+        return _file(path, speed, loop, navigation)
     if scheme not in _OPENERS:
         raise ConfigError(f"a source is a file or one of {', '.join(sorted(_OPENERS))}://..., not {scheme}://")
-    if scheme == "file":
-        return _file(Path(unquote(address.removeprefix("file://")) if "://" in address else address), speed, loop)
     return _OPENERS[scheme](address)
 
 
-async def _file(path: Path, speed: float, loop: bool) -> AsyncIterator[bytes]:
-    data = await asyncio.to_thread(read_plain, path)
+async def _file(path: Path, speed: float, loop: bool, navigation: Sequence[Path]) -> AsyncIterator[bytes]:
+    groups = await asyncio.to_thread(_groups, path, navigation)
     while True:
-        sent = False
-        async with contextlib.aclosing(paced(epoch_groups(_frames(data)), speed)) as pieces:
+        async with contextlib.aclosing(paced(groups(), speed)) as pieces:
             async for piece in pieces:
-                sent = True
                 yield piece
-        if not sent:
-            raise SourceError(f"{path}: no RTCM 3 frames and no observations in it")
         if not loop:
             return
+
+
+def _groups(path: Path, navigation: Sequence[Path]) -> Callable[[], Iterator[tuple[float, bytes]]]:
+    """What gives a file's epochs as frames: those in it, or its observations encoded.
+
+    Raises:
+        SourceError: it has neither.
+    """
+    data = read_plain(path)
+    if any(frame_tow_s(frame) is not None for frame in _frames(data)):
+        return lambda: epoch_groups(_frames(data))
+    session = Session()
+    for other in navigation or navigation_beside(path):
+        session.read_navigation(other)
+    recording = session.read([path])
+    return lambda: encode_epochs(recording.epochs, recording.station, session.ephemerides.snapshot())
 
 
 def _frames(data: bytes) -> Iterator[bytes]:
@@ -158,7 +177,6 @@ def _read_port(port: Any, address: str) -> bytes:
 
 
 _OPENERS: Final[dict[str, Callable[[str], AsyncIterator[bytes]]]] = {
-    "file": lambda address: _file(Path(address), 1.0, False),
     "ntrip": _ntrip,
     "serial": _serial,
     "tcp": _tcp,

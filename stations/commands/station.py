@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,9 @@ def push(
     ntrip: Annotated[int, typer.Option(min=1, max=2, help="NTRIP version; 1 sends the password alone")] = 2,
     speed: Annotated[float, typer.Option(min=0, help="Of a file; 0: as fast as it goes")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop", help="Begin a file again at its end, with its own time tags")] = False,
+    nav: Annotated[
+        list[Path] | None, typer.Option(help="Ephemerides to send with a file's observations; default: those beside it")
+    ] = None,
 ) -> None:
     """Push a station's stream to a caster until the source ends; reconnect with growing waits.
 
@@ -33,7 +37,7 @@ def push(
         typer.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)
 
     uplink = Uplink(parse_target(to), ntrip, report)
-    pieces = open_source(source, speed=speed, loop=loop)
+    pieces = open_source(source, speed=speed, loop=loop, navigation=nav or ())
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(uplink.run(pieces, live=is_live(source) or speed > 0))
     done = uplink.counters
