@@ -69,8 +69,8 @@ def station_frames(station: StationDescription) -> list[bytes]:
     x_m, y_m, z_m = station.position_ecef_m.tolist()
     position = {
         "station": station.station, "itrf_year": 0, "gps": 1, "glonass": 1, "galileo": 1,
-        "virtual": int(station.virtual), "x_m": x_m, "single_oscillator": 1, "reserved": 0, "y_m": y_m, "quarter_cycle": 0, "z_m": z_m,
-        "antenna_height_m": height_m,
+        "virtual": int(station.virtual), "x_m": x_m, "single_oscillator": 1, "reserved": 0, "y_m": y_m,
+        "quarter_cycle": 0, "z_m": z_m, "antenna_height_m": height_m,
     }  # fmt: skip
     texts = ("antenna", "antenna_serial", "receiver", "firmware", "receiver_serial")
     described: dict[str, Any] = {name: _ascii(getattr(station, name)) for name in texts}

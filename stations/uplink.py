@@ -8,6 +8,7 @@ comes back is not stormed. When the very first attempt fails in another way, tha
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -94,7 +95,8 @@ async def connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.S
     except TimeoutError:
         raise SourceError(f"{host}:{port}: no answer within {ANSWER_TIMEOUT_S:.0f} s") from None
     except OSError as error:
-        raise SourceError(f"{host}:{port}: {error.strerror or error}") from None
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
+        raise SourceError(f"{host}:{port}: {reason}") from None
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from caster.errors import SourceError
+from stations.commands.addresses import mount_address
 
 if TYPE_CHECKING:
     from stations.rover import Place
@@ -31,9 +32,8 @@ def rover(
     """
     from stations.rover import Rover
     from stations.sources import open_source
-    from stations.uplink import parse_target
 
-    target = parse_target(mount)
+    target = mount_address(mount)
     place = _place(gga) if gga else None
     pieces = open_source(upload, speed=speed) if upload else None
     with contextlib.ExitStack() as stack:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from stations.commands.addresses import mount_address
+
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Base stations: push their streams, check them, survey their antennas.")
@@ -31,12 +33,12 @@ def push(
     Example: dipper station push base.rtcm3 --to ntrip://base:secret@localhost:2101/BASE1
     """
     from stations.sources import is_live, open_source
-    from stations.uplink import Uplink, parse_target
+    from stations.uplink import Uplink
 
     def report(line: str) -> None:
         typer.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)
 
-    uplink = Uplink(parse_target(to), ntrip, report)
+    uplink = Uplink(mount_address(to), ntrip, report)
     pieces = open_source(source, speed=speed, loop=loop, navigation=nav or ())
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(uplink.run(pieces, live=is_live(source) or speed > 0))

@@ -1,0 +1,29 @@
+"""Addresses on the command line: a wrong one is wrong usage."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from caster.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stations.uplink import Target
+
+__all__ = ["mount_address"]
+
+
+def mount_address(text: str) -> "Target":
+    """Read `ntrip://[USER:PASS@]HOST[:PORT]/MOUNT`.
+
+    Raises:
+        BadParameter: it is something else, or names no mount.
+    """
+    from stations.uplink import parse_target
+
+    try:
+        target = parse_target(text)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
+    if not target.mount:
+        raise typer.BadParameter("the address names no mount: ntrip://HOST:PORT/MOUNT")
+    return target
