@@ -139,16 +139,21 @@ def prepare(
 
 
 def _thinned(epochs: list[Epoch], span_ns: tuple[int | None, int | None], interval_s: float) -> list[Epoch]:
-    """Epochs within a span and on whole multiples of an interval."""
+    """Epochs within a span and on whole multiples of an interval; where none is on one, at least so far apart."""
     start, end = span_ns
-    step_ns = round(interval_s * NS)
-    return [
-        epoch
-        for epoch in epochs
-        if (start is None or epoch.time_ns >= start)
-        and (end is None or epoch.time_ns <= end)
-        and (step_ns == 0 or (epoch.time_ns + _TOLERANCE_NS) % step_ns <= 2 * _TOLERANCE_NS)
+    inside = [
+        epoch for epoch in epochs if (start is None or epoch.time_ns >= start) and (end is None or epoch.time_ns <= end)
     ]
+    step_ns = round(interval_s * NS)
+    if not step_ns:
+        return inside
+    if whole := [epoch for epoch in inside if (epoch.time_ns + _TOLERANCE_NS) % step_ns <= 2 * _TOLERANCE_NS]:
+        return whole
+    apart: list[Epoch] = []  # as of a receiver that samples on whole seconds of BDT, which are 14 s off
+    for epoch in inside:
+        if not apart or epoch.time_ns - apart[-1].time_ns >= step_ns - _TOLERANCE_NS:
+            apart.append(epoch)
+    return apart
 
 
 def _base_position(
