@@ -1,14 +1,19 @@
-"""`dipper station`: push a stream to a caster."""
+"""`dipper station`: push a stream to a caster, check what a station records."""
 
 import asyncio
 import contextlib
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from caster.errors import SourceError
 from stations.commands.addresses import mount_address
+
+if TYPE_CHECKING:
+    from stations.quality import Report
+    from stations.recordings import Recording
 
 __all__ = ["app"]
 
@@ -45,3 +50,60 @@ def push(
     done = uplink.counters
     dropped = f", {done.pieces_dropped} pieces dropped while not connected" if done.pieces_dropped else ""
     report(f"sent {done.bytes_sent} bytes in {done.pieces_sent} pieces{dropped}")
+
+
+@app.command()
+def check(
+    source: Annotated[list[Path], typer.Argument(help="Files of one station: RTCM 3, RINEX, UBX")],
+    nav: Annotated[
+        list[Path] | None, typer.Option(help="Ephemerides for its position; default: those in or beside it")
+    ] = None,
+) -> None:
+    """Report a recording's quality: signals, rate, gaps, slips, C/N0, code multipath, position.
+
+    Example: dipper station check base.rtcm3
+    """
+    from stations.encode import navigation_beside
+    from stations.quality import examine
+    from stations.recordings import Session
+
+    session = Session()
+    for path in nav or [other for name in source if name.parent.is_dir() for other in navigation_beside(name)]:
+        session.read_navigation(path)
+    recording = session.read(source)
+    if not recording.epochs:
+        raise SourceError(f"{source[0]}: no observations in it")
+    report = examine(recording.epochs, session.ephemerides.snapshot(), recording.position_ecef_m)
+    _print_report(recording, report)
+
+
+def _print_report(recording: "Recording", report: "Report") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from solver.signals import signal_name
+    from solver.timescale import to_datetime
+
+    console = Console()
+    start = to_datetime(recording.epochs[0].time_ns)
+    station = recording.station
+    console.print(f"{station.receiver or 'receiver unknown'}, {station.antenna or 'antenna unknown'}", highlight=False)
+    console.print(
+        f"{report.epochs} epochs from {start:%Y-%m-%d %H:%M:%S} GPST over {report.span_s:g} s, every "
+        f"{report.interval_s:g} s: {report.availability:.1%} there, {len(report.gaps)} gaps, the longest "
+        f"{max((length for _, length in report.gaps), default=0.0):g} s"
+    )
+    console.print("satellites  " + "  ".join(f"{letter} {mean:.1f}" for letter, mean in report.satellites.items()))
+    table = Table("signal", "satellites", "observations", "code and phase", "slips", "C/N0 dB-Hz", "multipath m")
+    for one in report.signals:
+        table.add_row(
+            signal_name(one.signal), str(one.satellites), str(one.observations), f"{one.complete:.1%}", str(one.slips),
+            f"{one.cn0_dbhz:.1f}", f"{one.multipath_m:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    if report.positions:
+        offset = " ".join(f"{value:+.2f}" for value in report.offset_enu_m)
+        scatter = " ".join(f"{value:.2f}" for value in report.scatter_enu_m)
+        console.print(f"{report.positions} single positions: {offset} m E N U from the stated one, scatter {scatter} m")
+    for warning in recording.warnings[:20]:
+        console.print(warning, highlight=False)
