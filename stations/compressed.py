@@ -15,13 +15,18 @@ import ncompress
 
 from caster.errors import SourceError
 
-__all__ = ["read_plain"]
+__all__ = ["is_compressed", "read_plain"]
 
 BYTES_MAX: Final = 4 << 30
 """The most that one file may hold when decompressed: a day of 1 Hz observations of all systems is about 1 GB."""
 _LAYERS_MAX: Final = 3
 _CRINEX_LABEL: Final = b"CRINEX VERS   / TYPE"
 _MAX_HEAD: Final = 80
+
+
+def is_compressed(head: bytes) -> bool:
+    """Whether a file that begins with these bytes (80 or more where it has them) is compressed."""
+    return _opener(head) is not None
 
 
 def read_plain(path: Path) -> bytes:

@@ -4,13 +4,12 @@ A recording may begin minutes before it says which week it is or which channel a
 through twice: first for `Facts`, then for its messages.
 """
 
-import gzip
-import lzma
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +20,14 @@ from caster.codec.rtcm import FrameReader, is_msm, message_type
 from caster.codec.rtcm.layouts import LEGACY_TYPES
 from caster.epochs import EpochAssembler
 from caster.errors import SourceError
+from stations.compressed import is_compressed, read_plain
 
 __all__ = ["Facts", "learn", "open_recording", "read_frames"]
 
 CHUNK_BYTES: Final = 1 << 16
 PROGRESS_BYTES_MIN: Final = 2 << 20
 """Smaller files are read before a progress bar is of use."""
-_MAGIC: Final[dict[bytes, Callable[[IO[bytes]], Any]]] = {b"\x1f\x8b": gzip.open, b"\xfd7": lzma.LZMAFile}
+_HEAD_BYTES: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +44,19 @@ class Facts:
 
 
 @contextmanager
-def open_recording(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """A file's bytes, decompressed where they begin as gzip or xz do; and the file itself, for its position.
+def open_recording(path: Path) -> Iterator[IO[bytes]]:
+    """A file's bytes as a stream; what is compressed is opened by itself, in memory.
 
     Raises:
         SourceError: the file cannot be read, or its compressed data are damaged.
     """
     try:
-        with path.open("rb") as raw:
-            opener = _MAGIC.get(raw.read(2))
-            raw.seek(0)
-            if opener is None:
-                yield raw, raw
-                return
-            with opener(raw) as data:
-                yield data, raw
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        with path.open("rb") as file:
+            compressed = is_compressed(file.read(_HEAD_BYTES))
+            file.seek(0)
+            yield io.BytesIO(read_plain(path)) if compressed else file
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from None
 
 
 def read_frames(path: Path, reader: FrameReader, console: Console | None = None, title: str = "") -> Iterator[bytes]:
@@ -72,16 +68,18 @@ def read_frames(path: Path, reader: FrameReader, console: Console | None = None,
         console: Where the progress is shown; None: nowhere.
         title: What is being done.
     """
-    size = path.stat().st_size if path.is_file() else 0
-    shown = console is not None and console.is_terminal and size >= PROGRESS_BYTES_MIN
+    shown = console is not None and console.is_terminal
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not shown, transient=True) as progress:
-        task = progress.add_task(title, total=size)
-        with open_recording(path) as (data, raw):
+    with open_recording(path) as data:
+        size = data.seek(0, io.SEEK_END)
+        data.seek(0)
+        hidden = not shown or size < PROGRESS_BYTES_MIN
+        with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
+            task = progress.add_task(title, total=size)
             while chunk := data.read(CHUNK_BYTES):
                 yield from reader.feed(chunk)
-                progress.update(task, completed=raw.tell())
-        yield from reader.finish()
+                progress.update(task, completed=data.tell())
+    yield from reader.finish()
 
 
 def learn(path: Path, stated_ns: int | None = None, console: Console | None = None) -> Facts:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from solver.jit import kernel
 
-__all__ = ["PADDING", "padded", "read_signed", "read_unsigned", "write_bits"]
+__all__ = ["PADDING", "padded", "read_unsigned", "write_bits"]
 
 PADDING: Final = 8
 """Bytes that must follow the last field in an array given to these kernels."""
@@ -33,13 +33,6 @@ def read_unsigned(data: Any, position: int, count: int) -> int:
     for offset in range(1, 5):
         word = (word << 8) | np.int64(data[first + offset])
     return int((word >> (40 - count - (position & 7))) & ((np.int64(1) << count) - 1))
-
-
-@kernel
-def read_signed(data: Any, position: int, count: int) -> int:
-    """The two's complement field of `count` (1 to 32) bits at bit `position`."""
-    value = read_unsigned(data, position, count)
-    return value - ((value >> (count - 1)) << count)
 
 
 @kernel

@@ -47,6 +47,8 @@ _SISA_M: Final = tuple(
 """Galileo OS SIS ICD table 'SISA index values'; larger indices promise nothing."""
 _GLONASS_ACCURACY_M: Final = (1.0, 2.0, 2.5, 4.0, 5.0, 7.0, 10.0, 12.0, 14.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 """GLONASS ICD edition 5.1 table 4.4, F_T; index 15 promises nothing."""
+_FIRST_N4: Final = 3
+"""Some satellites send the four years from 2000; RTCM 3 is of 2004."""
 GLONASS_CHANNEL_BASE: Final = -7
 """Channel of code 0 in DF040."""
 
@@ -154,7 +156,7 @@ def _health(fields: Mapping[str, Any]) -> int:
 
 def glonass_date_ns(fields: Mapping[str, Any]) -> int | None:
     """GPST of the frame's start, from its four-year interval, day and tk; None where it does not send the date."""
-    if not (fields["n_4"] and fields["n_t"] and fields["additional"] and fields["m"]):
+    if fields["n_4"] < _FIRST_N4 or not (fields["n_t"] and fields["additional"] and fields["m"]):
         return None
     years = 4 * (fields["n_4"] - 1)  # since 1996, which is 16 years of 365.25 days after 1980-01-01
     days = (16 + years) * 1461 // 4 - 5 + fields["n_t"] - 1

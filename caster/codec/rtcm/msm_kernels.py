@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from caster.codec.rtcm.bits import read_signed, read_unsigned, write_bits
+from caster.codec.rtcm.bits import read_unsigned, write_bits
 from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.jit import kernel
 
@@ -140,8 +140,12 @@ def _read_header(data: Any, position: int, size: int, header: Any) -> int:
         return TOO_MANY_CELLS
     if size * 8 < HEADER_BITS + places:
         return TOO_SHORT
-    for place in range(places):
-        header[CELL_MASK] = (header[CELL_MASK] << 1) | read_unsigned(data, position + 96 + place, 1)
+    first = min(places, 32)
+    if first:
+        header[CELL_MASK] = read_unsigned(data, position + 96, first)
+    if places > first:
+        rest = read_unsigned(data, position + 96 + first, places - first)
+        header[CELL_MASK] = (header[CELL_MASK] << (places - first)) | rest
     header[SATELLITE_COUNT] = satellites
     header[CELL_COUNT] = ones(header[CELL_MASK])
     kind = header[TYPE] % 10 - 1
@@ -176,25 +180,36 @@ def _list_cells(header: Any, satellites: Any, raw: Any) -> int:
 
 
 @kernel
-def _read_block(data: Any, position: int, width: int, signed: bool, out: Any) -> int:
-    """Read one field of all satellites or cells; return the position behind it."""
+def _read_block(data: Any, position: int, width: int, signed: bool, out: Any, row: int, count: int) -> int:
+    """Read one field of all satellites or cells into a row; return the position behind it."""
     if width == 0:
-        out[:] = -1
+        for index in range(count):
+            out[row, index] = -1
         return position
-    for index in range(len(out)):
-        out[index] = read_signed(data, position, width) if signed else read_unsigned(data, position, width)
-        position += width
-    return position
+    half = 1 << (width - 1) if signed else 1 << width
+    mask = (1 << width) - 1
+    place = position >> 3
+    window = np.int64(data[place])  # its low `held` bits are the next of the message
+    held = 8 - (position & 7)
+    for index in range(count):
+        while held < width:
+            place += 1
+            window = ((window & 0xFFFFFFFF) << 8) | np.int64(data[place])
+            held += 8
+        held -= width
+        value = (window >> held) & mask
+        out[row, index] = value - (mask + 1 if value >= half else 0)
+    return position + count * width
 
 
 @kernel
-def _values(kind: int, satellite: Any, raw: Any, values: Any, cell: int) -> None:
+def _values(kind: int, satellites: Any, column: int, raw: Any, values: Any, cell: int) -> None:
     """Work out what the integers of one cell mean (sections 3.5.16.3 and 3.5.16.4)."""
     for row in range(VALUE_ROWS):
         values[row, cell] = np.nan
     long = kind >= 5
-    rough_m = (max(satellite[WHOLE_MS], 0) + satellite[PART_MS] / 1024.0) * _MS_M
-    known = satellite[WHOLE_MS] != WHOLE_MS_INVALID
+    rough_m = (max(satellites[WHOLE_MS, column], 0) + satellites[PART_MS, column] / 1024.0) * _MS_M
+    known = satellites[WHOLE_MS, column] != WHOLE_MS_INVALID
     width = _CELL_WIDTHS[kind, 0]
     if known and width and raw[FINE_RANGE, cell] != -(1 << (width - 1)):
         units = raw[FINE_RANGE, cell] * (1 if long else _SHORT_FIELD_SCALE[0])
@@ -207,8 +222,12 @@ def _values(kind: int, satellite: Any, raw: Any, values: Any, cell: int) -> None
             values[PHASE_RANGE_M, cell] = rough_m + units * _PHASE_UNIT_M
     if raw[CNR, cell] > 0:
         values[CN0_DBHZ, cell] = raw[CNR, cell] * (0.0625 if long else 1.0)
-    if _CELL_WIDTHS[kind, 5] and raw[FINE_RATE, cell] != -16384 and satellite[ROUGH_RATE] != ROUGH_RATE_INVALID:
-        values[RATE_MPS, cell] = satellite[ROUGH_RATE] + raw[FINE_RATE, cell] * _RATE_UNIT_MPS
+    if (
+        _CELL_WIDTHS[kind, 5]
+        and raw[FINE_RATE, cell] != -16384
+        and satellites[ROUGH_RATE, column] != ROUGH_RATE_INVALID
+    ):
+        values[RATE_MPS, cell] = satellites[ROUGH_RATE, column] + raw[FINE_RATE, cell] * _RATE_UNIT_MPS
 
 
 @kernel
@@ -238,14 +257,14 @@ def unpack(data: Any, start: int, size: int, header: Any, satellites: Any, raw: 
     count = header[SATELLITE_COUNT]
     for field in range(4):
         width = _SATELLITE_WIDTHS[kind, field]
-        position = _read_block(data, position, width, field == 3, satellites[WHOLE_MS + field, :count])
+        position = _read_block(data, position, width, field == 3, satellites, WHOLE_MS + field, count)
     count = header[CELL_COUNT]
     for field in range(6):
         signed = field == 0 or field == 1 or field == 5
         width = _CELL_WIDTHS[kind, field]
-        position = _read_block(data, position, width, signed, raw[FINE_RANGE + field, :count])
+        position = _read_block(data, position, width, signed, raw, FINE_RANGE + field, count)
     for cell in range(count):
-        _values(kind, satellites[:, raw[COLUMN, cell]], raw, values, cell)
+        _values(kind, satellites, raw[COLUMN, cell], raw, values, cell)
     return status
 
 
