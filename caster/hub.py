@@ -1,7 +1,7 @@
 """The fan-out: one mount's frames to all its subscribers, synchronously and without copies.
 
-Strategy: `Mount.publish` gets the frames that arrived together, joins them once, and hands the same bytes object to
-every rover's transport: one send per rover and publish. Nothing awaits, so no rover can hold up another. A rover whose
+Strategy: `Mount.publish` gets the frames that arrived together, joins them once, and sends the same bytes to every
+rover: one send per rover and publish (`caster.fanout`). Nothing awaits, so no rover can hold up another. A rover whose
 socket takes no more has a bounded backlog in its transport; what does not fit is dropped as a whole: a rover may lose
 frames but never sees a torn one, and a rover that stays behind is closed by name (`caster.session`).
 `docs/topics/fan-out.md` tells what was measured and why this shape was taken.
@@ -11,13 +11,13 @@ The archive, the epoch assembler and the health monitor are plain callables (`Mo
 Rules: no `await` here, no decoding beyond a frame's first bits, no clock: the time of reception is an argument.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import structlog
 
 from caster.codec.ntrip import encode_chunk
+from caster.fanout import Fanout, Subscriber
 from caster.traffic import Traffic, frame_type
 
 __all__ = ["Mount", "Subscriber", "Tap"]
@@ -28,60 +28,6 @@ _log = structlog.get_logger(__name__)
 STATION_TYPES = (1005, 1006, 1007, 1008, 1033, 1013, 1230)
 # RTCM 10403.3, first fields of the ephemeris messages: bits of the satellite number after the 12-bit message type.
 EPHEMERIS_SATELLITE_BITS = {1019: 6, 1020: 6, 1041: 6, 1042: 6, 1044: 4, 1045: 6, 1046: 6}
-
-
-class Subscriber:
-    """One rover's outlet: bounded, and never torn.
-
-    The owner of the transport sets its write buffer limits to zero and calls `stall` and `resume` from the protocol's
-    `pause_writing` and `resume_writing`, so that a rover that keeps up costs no look at its buffer.
-
-    Attributes:
-        chunked: Wrap what is sent in HTTP's chunked coding.
-        stalled_since: When the socket stopped taking bytes (the loop's time, s); None while it takes them.
-        sent_bytes: Stream bytes handed to the transport.
-        dropped: Publishes that did not fit into the backlog.
-    """
-
-    __slots__ = (
-        "_backlog_max",
-        "_pending",
-        "_write",
-        "chunked",
-        "dropped",
-        "sent_bytes",
-        "stalled_since",
-    )
-
-    def __init__(self, transport: asyncio.WriteTransport, backlog_max: int, *, chunked: bool = False) -> None:
-        self._write = transport.write
-        self._pending = transport.get_write_buffer_size
-        self._backlog_max = backlog_max
-        self.chunked = chunked
-        self.stalled_since: float | None = None
-        self.sent_bytes = 0
-        self.dropped = 0
-
-    def send(self, data: bytes) -> bool:
-        """Send whole frames; False where the rover is too far behind and loses them."""
-        return self.send_wire(encode_chunk(data) if self.chunked else data)
-
-    def send_wire(self, wire: bytes) -> bool:
-        """Send bytes that are already in the rover's form."""
-        if self.stalled_since is not None and self._pending() + len(wire) > self._backlog_max:
-            self.dropped += 1
-            return False
-        self._write(wire)
-        self.sent_bytes += len(wire)
-        return True
-
-    def stall(self, now_s: float) -> None:
-        """The socket takes no more for now."""
-        self.stalled_since = now_s
-
-    def resume(self) -> None:
-        """The socket has taken all."""
-        self.stalled_since = None
 
 
 class Mount:
@@ -103,8 +49,8 @@ class Mount:
         self.published = 0
         self._raw = raw
         self._send_ephemerides = send_ephemerides
-        self._plain: set[Subscriber] = set()
-        self._chunked: set[Subscriber] = set()
+        self._plain = Fanout()
+        self._chunked = Fanout()
         self._taps: tuple[Tap, ...] = ()
         self._dropped = 0
         self._sent_bytes = 0
@@ -137,32 +83,29 @@ class Mount:
         self.published += 1
         self._remember(frames, received_unix_ns)
         data = frames[0] if len(frames) == 1 else b"".join(frames)
-        for rover in self._plain:
-            rover.send_wire(data)
+        self._plain.send(data)
         if self._chunked:
-            chunk = encode_chunk(data)
-            for rover in self._chunked:
-                rover.send_wire(chunk)
+            self._chunked.send(encode_chunk(data))
         for tap in self._taps:
             self._call(tap, frames, received_unix_ns)
 
     def attach(self, rover: Subscriber) -> None:
         """Let a rover follow the stream from the next publish on, after the station's description."""
-        if rover not in self._plain and rover not in self._chunked:
+        if rover.fanout is None:
             self._dropped -= rover.dropped  # what it lost and got elsewhere is not this stream's
             self._sent_bytes -= rover.sent_bytes
         greeting = self.greeting()
         if greeting:
             rover.send(greeting)
-        (self._chunked if rover.chunked else self._plain).add(rover)
+        if rover.fanout is None:
+            (self._chunked if rover.chunked else self._plain).add(rover)
 
     def detach(self, rover: Subscriber) -> None:
         """A rover leaves; it is no error if it has left before."""
-        if rover in self._plain or rover in self._chunked:
+        if rover.fanout is self._plain or rover.fanout is self._chunked:
+            rover.fanout.discard(rover)
             self._dropped += rover.dropped
             self._sent_bytes += rover.sent_bytes
-        self._plain.discard(rover)
-        self._chunked.discard(rover)
 
     def tap(self, tap: "Tap", *, first: bool = False) -> None:
         """Call a function with every publish: `tap(mount, frames, received_unix_ns)`; it must return at once.

@@ -1,0 +1,216 @@
+"""One send to each of many sockets, at the kernel's own speed.
+
+A send on loopback costs the kernel 6 to 9 us; `transport.write` adds a fifth to that, and holds the interpreter's lock
+all the while. So rovers that keep up get their bytes from a compiled loop over libc's `send` on an array of
+descriptors, with the lock released. A rover whose socket does not take all is left, with the rest, to its asyncio
+transport, which waits for the socket to drain and finds out about errors: asyncio's own flow control (`pause_writing`,
+`resume_writing`) says when a rover leaves the array and when it comes back. Rovers by TLS are never in it.
+
+Rules: nothing is sent past a transport that still holds bytes, so that no frame is torn or overtaken; a descriptor
+leaves the array before its socket is closed (`connection_lost` comes first), so that none is used again by mistake.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numba import types
+
+from caster.codec.ntrip import encode_chunk
+from solver.jit import kernel
+
+__all__ = ["Fanout", "Subscriber"]
+
+_FIRST_SIZE: Final = 8
+_SEND_FLAGS: Final = 0x40 | 0x4000  # MSG_DONTWAIT | MSG_NOSIGNAL on Linux
+# ssize_t send(int, const void *, size_t, int)
+_libc_send: Any = types.ExternalFunction("send", types.intp(types.int32, types.voidptr, types.uintp, types.int32))
+
+
+@kernel
+def _send_all(fds: Any, count: int, data: Any, short: Any) -> int:
+    """Send `data` to the first `count` of `fds` (int32), once each, and never wait.
+
+    Where a socket takes less, its place in `fds` and what it took (-1: an error, or nothing for now) go to the next
+    row of `short` (count, 2) int64. Returns the number of such rows.
+    """
+    rows = 0
+    for place in range(count):
+        sent = _libc_send(fds[place], data.ctypes, len(data), _SEND_FLAGS)
+        if sent != len(data):
+            short[rows, 0] = place
+            short[rows, 1] = sent
+            rows += 1
+    return rows
+
+
+class Subscriber:
+    """One rover's outlet: bounded, and never torn.
+
+    The owner of the transport sets its write buffer limits to zero and calls `stall` and `resume` from the protocol's
+    `pause_writing` and `resume_writing`.
+
+    Attributes:
+        chunked: Wrap what is sent in HTTP's chunked coding.
+        stalled_since: When the socket stopped taking bytes (the loop's time, s); None while it takes them.
+        dropped: Publishes that did not fit into the backlog.
+        fd: Of the socket; -1 where all bytes must go through the transport.
+        fanout: The group that the rover is in, or None.
+        place: Where in the group's array the rover is; -1 while it is served through its transport.
+    """
+
+    __slots__ = (
+        "_backlog_max",
+        "_pending",
+        "_sent_bytes",
+        "_write",
+        "chunked",
+        "dropped",
+        "fanout",
+        "fd",
+        "place",
+        "stalled_since",
+    )
+
+    def __init__(self, transport: asyncio.WriteTransport, backlog_max: int, *, chunked: bool = False) -> None:
+        self._write = transport.write
+        self._pending = transport.get_write_buffer_size
+        self._backlog_max = backlog_max
+        self._sent_bytes = 0
+        self.chunked = chunked
+        self.stalled_since: float | None = None
+        self.dropped = 0
+        self.fd = _direct_fd(transport)
+        self.fanout: Fanout | None = None
+        self.place = -1
+
+    @property
+    def sent_bytes(self) -> int:
+        """Stream bytes handed to the socket or its transport."""
+        return self._sent_bytes + (self.fanout.sent_bytes if self.fanout and self.place >= 0 else 0)
+
+    def send(self, data: bytes) -> bool:
+        """Send whole frames; False where the rover is too far behind and loses them."""
+        return self.send_wire(encode_chunk(data) if self.chunked else data)
+
+    def send_wire(self, wire: bytes) -> bool:
+        """Send bytes that are already in the rover's form."""
+        if self.stalled_since is not None and self._pending() + len(wire) > self._backlog_max:
+            self.dropped += 1
+            return False
+        self._sent_bytes += len(wire)
+        self._write(wire)
+        return True
+
+    def send_rest(self, wire: bytes, sent: int) -> None:
+        """The socket took this many bytes, or had an error (-1): the transport sees to the rest."""
+        self._write(wire[max(sent, 0) :])
+
+    def stall(self, now_s: float) -> None:
+        """The socket takes no more for now."""
+        self.stalled_since = now_s
+        self._arrange()
+
+    def resume(self) -> None:
+        """The socket has taken all."""
+        self.stalled_since = None
+        self._arrange()
+
+    def _arrange(self) -> None:
+        if self.fanout is not None:
+            self.fanout.arrange(self)
+
+    def count(self, size: int) -> None:
+        """Correct the count of bytes: the rover enters or leaves an array whose sends are counted together."""
+        self._sent_bytes += size
+
+
+class Fanout:
+    """Rovers who all get the same bytes.
+
+    Attributes:
+        sent_bytes: What each rover of the array has got since the start, had it always been in it.
+    """
+
+    def __init__(self) -> None:
+        self.sent_bytes = 0
+        self._direct: list[Subscriber] = []
+        self._others: set[Subscriber] = set()
+        self._fds = np.empty(_FIRST_SIZE, np.int32)
+        self._short = np.empty((_FIRST_SIZE, 2), np.int64)
+
+    def __len__(self) -> int:
+        """How many rovers there are."""
+        return len(self._direct) + len(self._others)
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        """All rovers."""
+        yield from self._direct
+        yield from self._others
+
+    def add(self, rover: Subscriber) -> None:
+        """A rover comes; it is in no other group."""
+        rover.fanout = self
+        self._others.add(rover)
+        self.arrange(rover)
+
+    def discard(self, rover: Subscriber) -> None:
+        """A rover leaves; it is no error if it has left before."""
+        if rover.fanout is self:
+            self._leave_array(rover)
+            self._others.discard(rover)
+            rover.fanout = None
+
+    def arrange(self, rover: Subscriber) -> None:
+        """Put a rover where it belongs: into the array while its socket takes all."""
+        direct = rover.fd >= 0 and rover.stalled_since is None
+        if direct and rover.place < 0:
+            self._others.discard(rover)
+            self._enter_array(rover)
+        elif not direct and rover.place >= 0:
+            self._leave_array(rover)
+            self._others.add(rover)
+
+    def send(self, wire: bytes) -> None:
+        """Send bytes in the rovers' form to all of them."""
+        others = list(self._others)  # not those who are left to their transports below: they have got theirs
+        if self._direct:
+            self._send_direct(wire)
+        for rover in others:
+            rover.send_wire(wire)
+
+    def _send_direct(self, wire: bytes) -> None:
+        rows = _send_all(self._fds, len(self._direct), np.frombuffer(wire, np.uint8), self._short)
+        self.sent_bytes += len(wire)
+        if rows:
+            behind = [(self._direct[place], sent) for place, sent in self._short[:rows].tolist()]
+            for rover, sent in behind:
+                rover.send_rest(wire, sent)
+
+    def _enter_array(self, rover: Subscriber) -> None:
+        rover.place = len(self._direct)
+        rover.count(-self.sent_bytes)
+        self._direct.append(rover)
+        if len(self._direct) > len(self._fds):
+            self._fds = np.resize(self._fds, 2 * len(self._fds))
+            self._short = np.empty((len(self._fds), 2), np.int64)
+        self._fds[rover.place] = rover.fd
+
+    def _leave_array(self, rover: Subscriber) -> None:
+        """The last rover takes the place of the one that leaves."""
+        if rover.place < 0:
+            return
+        last = self._direct.pop()
+        if last is not rover:
+            last.place = rover.place
+            self._direct[last.place] = last
+            self._fds[last.place] = last.fd
+        rover.count(self.sent_bytes)
+        rover.place = -1
+
+
+def _direct_fd(transport: asyncio.WriteTransport) -> int:
+    """The socket of a plain connection; -1 for one with TLS, and for a transport that has none."""
+    socket = transport.get_extra_info("socket")
+    return -1 if socket is None or transport.get_extra_info("sslcontext") is not None else int(socket.fileno())
