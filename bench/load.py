@@ -23,6 +23,7 @@ __all__ = ["Load", "LoadPlan", "Measured", "running_load"]
 
 _ORDER_TIMEOUT_S: Final = 60.0
 _CONNECT_TIMEOUT_S: Final = 120.0
+_FIRST_FRAME_TIMEOUT_S: Final = 90.0
 _SETTLE_S: Final = 2.0
 _DRAIN_S: Final = 2.0
 _SATURATED: Final = 0.85
@@ -196,7 +197,7 @@ class Load:
 
     def measure(self, seconds: float, meanwhile: Callable[[], None] | None = None) -> Measured:
         """Let the rovers that are connected settle, and count for so long; then stop the sources and ask all rovers."""
-        time.sleep(_SETTLE_S)
+        self._settle()
         for fleet in self._fleets:
             fleet.pipe.send(Order("reset"))
         began_s, busy_s, usage, client_s = self._reading()
@@ -221,6 +222,15 @@ class Load:
             rss_start_mb=usage.rss_mb,
             remarks=tuple(_remarks(self._plan, pushed, busiest, others)),
         )
+
+    def _settle(self) -> None:
+        """Wait until every rover has had a frame: a first start compiles kernels meanwhile."""
+        deadline_s = time.monotonic() + _FIRST_FRAME_TIMEOUT_S
+        while (silent := self.report().silent) and time.monotonic() < deadline_s:
+            time.sleep(0.2)
+        if silent:
+            raise BenchError(f"{silent} rovers had no frame within {_FIRST_FRAME_TIMEOUT_S:.0f} s")
+        time.sleep(_SETTLE_S)
 
     def _chosen(self, fleets: range | None) -> list[_Worker]:
         return self._fleets if fleets is None else [self._fleets[number] for number in fleets]

@@ -72,6 +72,7 @@ class FleetReport:
 
     Attributes:
         connected: Rovers that have had the caster's good reply and are still there.
+        silent: Those of them that read and have had no frame so far.
         refused: Connections that were refused, or answered with anything else.
         closed: Connections that the caster ended.
         stalled_closed: Among the stalled: those that the caster ended.
@@ -85,6 +86,7 @@ class FleetReport:
     """
 
     connected: int = 0
+    silent: int = 0
     refused: int = 0
     closed: int = 0
     stalled_closed: int = 0
@@ -98,7 +100,17 @@ class FleetReport:
 
     def add(self, other: "FleetReport") -> None:
         """Add up the report of another process."""
-        for name in ("connected", "refused", "closed", "stalled_closed", "frames", "torn", "lost", "undelivered"):
+        for name in (
+            "connected",
+            "silent",
+            "refused",
+            "closed",
+            "stalled_closed",
+            "frames",
+            "torn",
+            "lost",
+            "undelivered",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.connect_s = max(self.connect_s, other.connect_s)
         self.cpu_s += other.cpu_s
@@ -202,6 +214,7 @@ class _Fleet:
     def _make_report(self, last_sequences: dict[int, int]) -> FleetReport:
         report = self._report
         report.connected = sum(rover.in_stream for rover in self._rovers)
+        report.silent = sum(rover.in_stream and not rover.stalls and rover.expected < 0 for rover in self._rovers)
         report.cpu_s = time.process_time() - self._cpu_s
         report.undelivered = 0
         for rover in self._rovers:

@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -222,6 +222,7 @@ class Authenticator:
         self._stations: tuple[list[Account], float] = ([], 0.0)
         self._verified: OrderedDict[bytes, tuple[bool, float]] = OrderedDict()
         self._verifying: dict[bytes, asyncio.Future[bool]] = {}
+        self._asking: dict[str, asyncio.Task[Any]] = {}
         self._sessions: Counter[str] = Counter()
         self._unknown = hash_password(secrets.token_hex())
 
@@ -287,19 +288,26 @@ class Authenticator:
             del self._sessions[name]
 
     async def _account(self, name: str) -> Account | None:
-        now = self._clock()
         known = self._known.get(name)
-        if known is not None and now < known[1]:
+        if known is not None and self._clock() < known[1]:
             return known[0]
-        account = await self._store.get(name[:100])
-        _keep(self._known, name, (account, now + self._config.refresh_s), self._config.verified_count)
+        account: Account | None = await self._ask_once(f"account {name}", partial(self._store.get, name[:100]))
+        _keep(self._known, name, (account, self._clock() + self._config.refresh_s), self._config.verified_count)
         return account
 
     async def _all_stations(self) -> list[Account]:
-        now = self._clock()
-        if now >= self._stations[1]:
-            self._stations = (await self._store.stations(), now + self._config.refresh_s)
+        if self._clock() >= self._stations[1]:
+            stations: list[Account] = await self._ask_once("stations", self._store.stations)
+            self._stations = (stations, self._clock() + self._config.refresh_s)
         return self._stations[0]
+
+    async def _ask_once(self, question: str, ask: Callable[[], Coroutine[None, None, Any]]) -> Any:
+        """Ask the database; a storm of connections asks the same only once."""
+        asking = self._asking.get(question)
+        if asking is None:
+            asking = self._asking[question] = asyncio.create_task(ask(), name=question)
+            asking.add_done_callback(lambda _: self._asking.pop(question))
+        return await asyncio.shield(asking)
 
     async def _check(self, password_hash: str, password: str) -> bool:
         """Verify a password, or remember that it was; equal questions at the same time are verified once."""

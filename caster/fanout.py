@@ -20,7 +20,7 @@ from numba import types
 from caster.codec.ntrip import encode_chunk
 from solver.jit import kernel
 
-__all__ = ["Fanout", "Subscriber"]
+__all__ = ["Fanout", "Subscriber", "compile_sends"]
 
 _FIRST_SIZE: Final = 8
 _SEND_FLAGS: Final = 0x40 | 0x4000  # MSG_DONTWAIT | MSG_NOSIGNAL on Linux
@@ -208,6 +208,11 @@ class Fanout:
             self._fds[last.place] = last.fd
         rover.count(self.sent_bytes)
         rover.place = -1
+
+
+def compile_sends() -> None:
+    """Compile the loop before the first rover needs it."""
+    _send_all(np.empty(0, np.int32), 0, np.frombuffer(b"\0", np.uint8), np.empty((0, 2), np.int64))
 
 
 def _direct_fd(transport: asyncio.WriteTransport) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from caster.codec import nmea
 from caster.codec.rtcm import FrameReader, make_frame
 from caster.epochs import EpochAssembler
+from caster.fanout import compile_sends
 from solver import dgnss, spp
 from solver.constants import SPEED_OF_LIGHT_MPS, WGS84_A_M
 from solver.model import KEPLER, Ephemerides, Epoch
@@ -36,6 +37,7 @@ def service_steps() -> Mapping[str, Callable[[], None]]:
 
 def _frames() -> None:
     FrameReader().feed(_empty_msm(0))
+    compile_sends()
 
 
 def _epochs() -> None:

@@ -163,3 +163,32 @@ def test_roles_and_patterns() -> None:
     assert [station.may_feed(name) for name in ("AB1", "AB12", "CX", "D")] == [True, False, True, False]
     assert not Account("r", "rover", "").may_feed("AB1")
     assert Account("o", "operator", "", "X").may_feed("anything")
+
+
+async def test_a_thousand_logins_at_once_ask_for_an_account_once(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Counting(AccountStore):
+        async def get(self, name: str) -> Account | None:
+            asked.append(name)
+            return await super().get(name)
+
+        async def stations(self) -> list[Account]:
+            asked.append("all stations")
+            return await super().stations()
+
+    store = Counting(f"sqlite+aiosqlite:///{tmp_path / 'accounts.sqlite3'}")
+    await store.open()
+    await store.add(Account("rover", "rover", quick_hash("one")))
+    await store.add(Account("base", "station", quick_hash("two")))
+    authenticator = Authenticator(store, AccountsConfig(), asyncio.get_running_loop().time)
+    try:
+        credentials = Credentials("rover", "one")
+        rovers = await asyncio.gather(*(authenticator.login(credentials) for _ in range(1000)))
+        bases = await asyncio.gather(*(authenticator.login_source("MOUNT", "two") for _ in range(1000)))
+    finally:
+        authenticator.close()
+        await store.close()
+    assert {account.name for account in rovers} == {"rover"}
+    assert {account.name for account in bases} == {"base"}
+    assert asked == ["rover", "all stations"]
