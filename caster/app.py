@@ -8,7 +8,6 @@ mountpoints, and watch the mountpoints appear.
 import asyncio
 import secrets
 import signal
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +20,7 @@ from caster.config import Config
 from caster.errors import ConfigError, DipperError
 from caster.mountpoints import KindFactory, Mountpoints
 from caster.operations import Operations
+from caster.relay import RelayMountpoint
 from caster.server import Server
 
 __all__ = ["Caster", "Service"]
@@ -76,7 +76,10 @@ class Caster:
             await self.store.open()
             self.first_password = await _ensure_operator(self.store)
             self.authenticator = Authenticator(self.store, config.accounts, asyncio.get_running_loop().time)
-            self.mountpoints = Mountpoints(config, dict(ChainMap(*(dict(s.kinds) for s in self._services))))
+            kinds: dict[str, KindFactory] = {"relay": RelayMountpoint}
+            for service in self._services:
+                kinds |= service.kinds
+            self.mountpoints = Mountpoints(config, kinds)
             for service in self._services:
                 service.attach(self.mountpoints)
             self.mountpoints.open()

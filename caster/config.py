@@ -5,6 +5,7 @@ asserts it. Environment variables named `DIPPER_` and the key (`DIPPER_DATA_DIR`
 file; the command line's options go before both.
 """
 
+import re
 import socket
 import tomllib
 from fnmatch import fnmatchcase
@@ -27,6 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from caster.errors import ConfigError
+from caster.upstream import Upstream
 
 __all__ = [
     "AgentRule",
@@ -53,6 +55,17 @@ MountPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*?\[\]!-]
 Country = Annotated[str, StringConstraints(pattern=r"^([A-Z]{3})?$")]
 Latitude = Annotated[float, Field(ge=-90, le=90)]
 Longitude = Annotated[float, Field(ge=-180, le=360)]
+
+
+def _is_upstream(url: str) -> str:
+    try:
+        Upstream.parse(url)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return url
+
+
+UpstreamUrl = Annotated[str, AfterValidator(_is_upstream)]
 
 
 class _Model(BaseModel):
@@ -214,6 +227,12 @@ class MountConfig(_Model):
     fee: bool = False
     misc: str = ""
     send_ephemerides: bool = False
+    sources: tuple[UpstreamUrl, ...] = ()
+    on_demand: bool = False
+    linger_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
+    failback_s: Seconds = 300.0
+    gga: tuple[Latitude, Longitude, float] | None = None
+    ca_file: Path | None = None
 
     @property
     def is_pattern(self) -> bool:
@@ -224,6 +243,12 @@ class MountConfig(_Model):
     def _alias_has_target(self) -> "MountConfig":
         if (self.kind == "alias") != bool(self.target):
             raise ValueError("target: an alias needs the name of the mountpoint that it stands for, others have none")
+        return self
+
+    @model_validator(mode="after")
+    def _relay_has_sources(self) -> "MountConfig":
+        if (self.kind == "relay") != bool(self.sources):
+            raise ValueError("sources: a relay needs addresses to pull from, others have none")
         return self
 
 
@@ -353,6 +378,11 @@ def _lines(error: ValidationError) -> list[str]:
     for item in error.errors(include_url=False):
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
         message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
-        shown = "" if isinstance(item["input"], dict | list | tuple | BaseModel) else f" (got {item['input']!r})"
+        shown = "" if isinstance(item["input"], dict | list | tuple | BaseModel) else f" (got {_shown(item['input'])})"
         lines.append(f"  {key}: {message}{shown}")
     return lines
+
+
+def _shown(value: Any) -> str:
+    """A value as it was given, without the login of an address."""
+    return re.sub(r"//[^@/]*@", "//...@", repr(value))
