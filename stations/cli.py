@@ -13,6 +13,7 @@ from caster.errors import DipperError
 from stations.commands import account, archive, station
 from stations.commands.check_config import check_config
 from stations.commands.decode import decode
+from stations.commands.demo import demo
 from stations.commands.rover import rover
 from stations.commands.serve import serve
 from stations.commands.solve import ManyValues, solve
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(demo)
 app.command()(serve)
 app.command()(check_config)
 app.add_typer(account.app, name="account")

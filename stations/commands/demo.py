@@ -1,0 +1,93 @@
+"""`dipper demo`: a whole service on this computer, with real observations."""
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from caster.errors import SourceError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from stations.demo import Demo
+
+__all__ = ["demo"]
+
+FIRST_POSITION_S = 60.0
+"""A demonstration of fewer seconds still waits this long for its first position: kernels may have to be compiled."""
+REFRESH_S = 0.5
+LINE_EVERY_S = 5.0
+
+
+def demo(
+    seconds: Annotated[float | None, typer.Option(min=1, help="Stop after so long; without: Ctrl-C.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the caster, on the loopback; 0: any free one.")] = 0,
+) -> None:
+    """Run caster, station and rovers on this computer and show them: nothing to configure, no hardware.
+
+    Example: dipper demo --seconds 30
+    """
+    import logging
+
+    import structlog
+    from rich.console import Console
+
+    from stations.demo import Demo, find_recordings
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    console = Console()
+    running = Demo(find_recordings(), port)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_run(running, console, seconds))
+    if not running.answers.positions:
+        raise SourceError("the demonstration ended without a position")
+
+
+async def _run(running: "Demo", console: "Console", seconds: float | None) -> None:
+    from caster.warmup import prune_cache, warm_up
+    from caster.warmup_steps import service_steps
+    from stations.demo_view import summary, where_to_look
+
+    started_s = time.monotonic()
+    async with running:
+        _say(console, f"The caster listens on {running.address}.")
+        await asyncio.to_thread(warm_up, service_steps(), console)
+        await running.start_peers()
+        _say(console, "Station and rovers begin.")
+        if not console.is_terminal:
+            _say(console, *where_to_look(running))
+        await _show(running, console, started_s, seconds)
+        _say(console, *summary(running))
+    await asyncio.to_thread(prune_cache)
+
+
+async def _show(running: "Demo", console: "Console", started_s: float, seconds: float | None) -> None:
+    """Show what happens until the time is over; on something that is no terminal, a line now and then."""
+    from rich.live import Live
+
+    from stations.demo_view import line, tables
+
+    shown_s, positions = 0.0, 0
+    with Live(console=console, auto_refresh=False) if console.is_terminal else contextlib.nullcontext() as live:
+        while True:
+            elapsed_s = time.monotonic() - started_s
+            running.check_peers()
+            first = not positions and running.answers.positions
+            if live is not None:
+                live.update(tables(running), refresh=True)
+            elif first or elapsed_s - shown_s >= LINE_EVERY_S:
+                _say(console, line(running, elapsed_s))
+                shown_s = elapsed_s
+            positions = running.answers.positions
+            if seconds is not None and elapsed_s >= (seconds if positions else max(seconds, FIRST_POSITION_S)):
+                return
+            await asyncio.sleep(REFRESH_S)
+
+
+def _say(console: "Console", *lines: str) -> None:
+    """Print lines as they are, however narrow the console."""
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
