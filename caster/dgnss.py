@@ -82,6 +82,11 @@ class DgnssMountpoint(Mountpoint):
         """Let go of the engine."""
         self._engine.on_map.remove(self._serve_all)
 
+    @property
+    def rover_count(self) -> int:
+        """Rovers that it has, served or waiting."""
+        return len(self._rovers)
+
     def station_of(self, rover: Rover) -> str | None:
         """The station that serves a rover."""
         served = self._rovers.get(rover.number)

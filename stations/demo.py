@@ -135,6 +135,16 @@ class Answers:
         """Sentences with a position."""
         return sum(count for quality, count in self.qualities.items() if quality)
 
+    @property
+    def quality(self) -> int:
+        """Of the latest GGA; 0 before."""
+        return self.last.quality if self.last is not None else 0
+
+    @property
+    def corrected(self) -> int:
+        """Sentences with a differential position."""
+        return self.qualities[2]
+
     def distance_m(self, gga: Gga) -> float | None:
         """Horizontal distance of a position from the reference; None where either is not known."""
         if not gga.has_position or gga.latitude_deg is None or gga.longitude_deg is None or gga.utc_s is None:

@@ -7,6 +7,9 @@ from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 
+from caster.dgnss import DgnssMountpoint
+from caster.mountpoints import Mountpoint
+from caster.positioning import FixMountpoint
 from stations.demo import BASE, Answers, Demo
 
 __all__ = ["line", "summary", "tables", "where_to_look"]
@@ -69,12 +72,19 @@ def _mounts(demo: Demo) -> Table:
     table = Table("mount", "kind", "rovers", "systems", "bit/s", "state", title="Mountpoints", title_justify="left")
     for mountpoint in demo.caster.mountpoints:
         traffic = mountpoint.mount.traffic
-        rovers = len(mountpoint.mount) + (len(demo.fix_mountpoint.tracks) if mountpoint is demo.fix_mountpoint else 0)
+        rovers = len(mountpoint.mount) + _served_apart(mountpoint)
         fault = demo.service.engine.fault(mountpoint.name) if mountpoint.name == BASE else ""
         state = fault or ("live" if mountpoint.is_live else "waits for a station")
         systems, bitrate = "+".join(traffic.systems()), str(traffic.bitrate() or "")
         table.add_row(mountpoint.name, mountpoint.config.kind, str(rovers), systems, bitrate, state)
     return table
+
+
+def _served_apart(mountpoint: Mountpoint) -> int:
+    """Rovers of a service, which follow another mountpoint's stream or none."""
+    if isinstance(mountpoint, DgnssMountpoint):
+        return mountpoint.rover_count
+    return len(mountpoint.tracks) if isinstance(mountpoint, FixMountpoint) else 0
 
 
 def _rovers(demo: Demo) -> Table:

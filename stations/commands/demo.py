@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-FIRST_POSITION_S = 60.0
-"""A demonstration of fewer seconds still waits this long for its first position: kernels may have to be compiled."""
+PATIENCE_S = 60.0
+"""A demonstration of fewer seconds still waits this long for its first corrected position: kernels may be compiled."""
 REFRESH_S = 0.5
 LINE_EVERY_S = 5.0
 
@@ -55,6 +55,7 @@ async def _run(running: "Demo", console: "Console", seconds: float | None) -> No
     async with running:
         _say(console, f"The caster listens on {running.address}.")
         await asyncio.to_thread(warm_up, service_steps(), console)
+        _say(console, "Reading the recordings.")
         await running.start_peers()
         _say(console, "Station and rovers begin.")
         if not console.is_terminal:
@@ -70,19 +71,17 @@ async def _show(running: "Demo", console: "Console", started_s: float, seconds: 
 
     from stations.demo_view import line, tables
 
-    shown_s, positions = 0.0, 0
+    shown_s, shown_quality = 0.0, 0
     with Live(console=console, auto_refresh=False) if console.is_terminal else contextlib.nullcontext() as live:
         while True:
-            elapsed_s = time.monotonic() - started_s
+            elapsed_s, answers = time.monotonic() - started_s, running.answers
             running.check_peers()
-            first = not positions and running.answers.positions
             if live is not None:
                 live.update(tables(running), refresh=True)
-            elif first or elapsed_s - shown_s >= LINE_EVERY_S:
+            elif answers.quality != shown_quality or elapsed_s - shown_s >= LINE_EVERY_S:
                 _say(console, line(running, elapsed_s))
-                shown_s = elapsed_s
-            positions = running.answers.positions
-            if seconds is not None and elapsed_s >= (seconds if positions else max(seconds, FIRST_POSITION_S)):
+                shown_s, shown_quality = elapsed_s, answers.quality
+            if seconds is not None and elapsed_s >= (seconds if answers.corrected else max(seconds, PATIENCE_S)):
                 return
             await asyncio.sleep(REFRESH_S)
 
