@@ -12,7 +12,9 @@ Field layouts: RTCM 10403.3, DF004 (GPS time of week), DF034 (GLONASS time of da
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -26,7 +28,7 @@ from caster.errors import FormatError
 from caster.hub import Mount
 from caster.mountpoints import Mountpoint, Mountpoints, StationMountpoint
 from caster.traffic import ends_epoch, frame_type
-from solver.signals import satellite_name, signal_name
+from solver.signals import PRN_PER_SYSTEM, SIGNAL_COUNT, SYSTEMS, signal_name
 from solver.timescale import BDT_OFFSET_S, GLONASST_UTC_S, from_unix
 
 __all__ = ["HealthMonitor", "StationHealth", "StationWatch", "alarm_rules"]
@@ -40,7 +42,8 @@ _REPLAY_S: Final = 3600.0
 """Observations further from the present than this are a replayed recording, of which latency says nothing."""
 _INTERVAL_VOTES: Final = 5
 _LATENCY_WEIGHT: Final = 0.1
-_SLICE: Final = 20
+_SLICE: Final = 5
+_LEGACY_TYPES: Final = frozenset((1001, 1002, 1003, 1004, 1009, 1010, 1011, 1012))
 _LEGACY_COUNT_BIT: Final = {"G": 55, "R": 52}
 """Where the number of satellites (DF006, DF035: 5 bits) begins in 1001 to 1004 and 1009 to 1012."""
 
@@ -186,15 +189,30 @@ class StationWatch:
         self._moved_since_s = now_s
 
     def __call__(self, mount: Mount, frames: Sequence[bytes], received_unix_ns: int) -> None:
-        """Take the frames of one publish."""
+        """Take the frames of one publish: nearly always of one epoch, which its ends tell."""
+        first, last = self._observation_tod_ms(frames), self._observation_tod_ms(reversed(frames))
+        if first < 0:
+            return
+        if first == last:
+            self._take(first, frames, received_unix_ns)
+            return
         for frame in frames:
-            if ends_epoch(frame) is None or len(frame) < 13:
-                continue
-            tod_ms = epoch_tod_ms(frame, frame_type(frame), self._leap_s)
-            if tod_ms != self._tod_ms:
-                self._open_epoch(tod_ms, received_unix_ns * 1e-9)
-            if len(self._frames) < _EPOCH_FRAMES_MAX:
-                self._frames.append(frame)
+            tod_ms = self._observation_tod_ms((frame,))
+            if tod_ms >= 0:
+                self._take(tod_ms, (frame,), received_unix_ns)
+
+    def _observation_tod_ms(self, frames: Iterable[bytes]) -> int:
+        """The time of the first observation frame, or -1."""
+        for frame in frames:
+            if ends_epoch(frame) is not None and len(frame) >= 13:
+                return epoch_tod_ms(frame, frame_type(frame), self._leap_s)
+        return -1
+
+    def _take(self, tod_ms: int, frames: Sequence[bytes], received_unix_ns: int) -> None:
+        if tod_ms != self._tod_ms:
+            self._open_epoch(tod_ms, received_unix_ns * 1e-9)
+        if len(self._frames) < _EPOCH_FRAMES_MAX:
+            self._frames += frames
 
     def reload(self, config: HealthConfig) -> None:
         """Take other limits."""
@@ -298,28 +316,24 @@ def _gpst_ns(unix_s: float) -> int:
 
 def _look_at_epoch(frames: Sequence[bytes]) -> tuple[dict[str, int], dict[str, float]]:
     """Satellites by system and mean C/N0 by signal of one epoch's frames; what cannot be decoded is left out."""
-    satellites: dict[str, set[int]] = {}
+    satellites: set[int] = set()
+    cells, cn0_sum = np.zeros(SIGNAL_COUNT), np.zeros(SIGNAL_COUNT)
     counts: dict[str, int] = {}
-    cn0_dbhz: dict[str, list[float]] = {}
     for frame in frames:
         kind = frame_type(frame)
-        if not is_msm(kind):
+        if is_msm(kind):
+            with suppress(FormatError):
+                message = decode_msm(frame)
+                satellites.update(message.sat.tolist())
+                known = message.cn0_dbhz > 0
+                cells += np.bincount(message.signal[known], minlength=SIGNAL_COUNT)
+                cn0_sum += np.bincount(message.signal[known], message.cn0_dbhz[known], SIGNAL_COUNT)
+        elif kind in _LEGACY_TYPES:
             system = "G" if kind < 1009 else "R"
             counts[system] = int.from_bytes(frame[3:11], "big") >> (59 - _LEGACY_COUNT_BIT[system]) & 31
-            continue
-        try:
-            message = decode_msm(frame)
-        except FormatError:
-            continue
-        for sat in np.unique(message.sat).tolist():
-            satellites.setdefault(satellite_name(sat)[0], set()).add(sat)
-        for signal in np.unique(message.signal).tolist():
-            values = message.cn0_dbhz[message.signal == signal]
-            values = values[np.isfinite(values) & (values > 0)]
-            if len(values):
-                cn0_dbhz.setdefault(signal_name(signal), []).append(float(values.mean()))
-    counts |= {system: len(found) for system, found in satellites.items()}
-    return counts, {signal: float(np.mean(means)) for signal, means in sorted(cn0_dbhz.items())}
+    counts |= Counter(SYSTEMS[sat // PRN_PER_SYSTEM] for sat in satellites)
+    means = {signal_name(k): float(cn0_sum[k] / cells[k]) for k in np.flatnonzero(cells).tolist()}
+    return counts, dict(sorted(means.items()))
 
 
 class HealthMonitor:

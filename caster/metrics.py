@@ -3,7 +3,7 @@
 Strategy: nothing is counted for metrics that the service does not keep anyway. `families` reads the counters of mounts,
 server and health monitor when somebody asks; only two things are measured as they happen, both once per publish or
 less: the time from a source's read to the last rover's write (`LatencyTap`) and the loop's lag (`LagMeter`). The text
-is built family by family with a turn of the loop between two of them, so that a scrape of thousands of mounts stalls
+is built piece by piece with a turn of the loop between two of them, so that a scrape of thousands of mounts stalls
 no stream; a thread would be worse, since each of the fan-out's sends gives it the interpreter's lock.
 
 `docs/monitoring.md` lists the metrics; a test compares.
@@ -41,6 +41,7 @@ _LAG_BOUNDS_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _LAG_PERIOD_S: Final = 0.25
 _REQUEST_TIMEOUT_S: Final = 10.0
 _CLIENTS_MAX: Final = 20
+_SLICE: Final = 100
 
 
 class Histogram:
@@ -210,15 +211,17 @@ _STATION_ROWS: Final = (
 
 
 def families(sources: Sources) -> Iterator[Metric]:
-    """The service's metrics, one at a time."""
+    """The service's metrics, one at a time; a metric of many mounts comes in pieces, one after the other."""
     mountpoints = [(mountpoint.name, mountpoint) for mountpoint in sources.mountpoints]
     for row in _MOUNT_ROWS:
-        yield row.family(mountpoints)
+        yield from map(row.family, _slices(mountpoints))
     reports = [(report.mount, report) for report in sources.monitor.reports]
     for row in _STATION_ROWS:
-        yield row.family(reports)
-    yield _by_label("dipper_station_satellites", "Satellites of the last epoch.", "system", reports, "satellites")
-    yield _by_label("dipper_station_cn0_dbhz", "Mean C/N0 of the last epoch.", "signal", reports, "cn0_dbhz")
+        yield from map(row.family, _slices(reports))
+    for some in _slices(reports):
+        yield _by_label("dipper_station_satellites", "Satellites of the last epoch.", "system", some, "satellites")
+    for some in _slices(reports):
+        yield _by_label("dipper_station_cn0_dbhz", "Mean C/N0 of the last epoch.", "signal", some, "cn0_dbhz")
     alarms = GaugeMetricFamily("dipper_station_alarm", "Raised alarms.", labels=["mount", "alarm"])
     for mount, raised in sources.monitor.alarms.items():
         for name in raised:
@@ -230,6 +233,11 @@ def families(sources: Sources) -> Iterator[Metric]:
     yield sources.lag.histogram.family("dipper_loop_lag_seconds", "By how much the event loop's timers are late.")
     for more in sources.more:
         yield from more()
+
+
+def _slices(items: Sequence[tuple[str, Any]]) -> Iterator[Sequence[tuple[str, Any]]]:
+    for start in range(0, max(1, len(items)), _SLICE):
+        yield items[start : start + _SLICE]
 
 
 def _by_label(name: str, text: str, label: str, reports: Sequence[tuple[str, Any]], attribute: str) -> Metric:
@@ -331,9 +339,13 @@ class MetricsServer:
         return answer
 
     async def _metrics(self) -> bytes:
-        text = bytearray()
+        text, name = bytearray(), ""
         for family in families(self._sources):
-            text += generate_latest(_One(family))
+            piece = generate_latest(_One(family))
+            if family.name == name:  # its head has been written
+                piece = piece.split(b"\n", 2)[2]
+            text += piece
+            name = family.name
             await asyncio.sleep(0)
         for collector in (PROCESS_COLLECTOR, GC_COLLECTOR):
             text += generate_latest(collector)

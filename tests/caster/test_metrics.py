@@ -174,6 +174,16 @@ def test_stations_health_and_alarms_are_shown() -> None:
     assert found["dipper_station_latency_seconds"].samples == []
 
 
+async def test_metrics_of_many_mounts_have_one_head_and_all_their_values(start: StartService) -> None:
+    service = await start(**METRICS, **{"limits.mounts": 1000})
+    for number in range(350):
+        service.caster.mountpoints.for_source(f"S{number}")
+    _, text = await page(metrics_port(service), "/metrics")
+    assert text.count("# TYPE dipper_rovers gauge\n") == text.count("# HELP dipper_rovers ") == 1
+    values = await samples(service)
+    assert all(("dipper_rovers", f"S{number}") in values for number in range(350))
+
+
 async def test_every_metric_is_documented(start: StartService) -> None:
     service = await start(**METRICS)
     await (await service.feed("OPEN", STATION.password)).send(frame(1005))
