@@ -42,6 +42,7 @@ _LAG_PERIOD_S: Final = 0.25
 _REQUEST_TIMEOUT_S: Final = 10.0
 _CLIENTS_MAX: Final = 20
 _SLICE: Final = 100
+_LABELLED_SLICE: Final = 10
 
 
 class Histogram:
@@ -218,9 +219,9 @@ def families(sources: Sources) -> Iterator[Metric]:
     reports = [(report.mount, report) for report in sources.monitor.reports]
     for row in _STATION_ROWS:
         yield from map(row.family, _slices(reports))
-    for some in _slices(reports):
+    for some in _slices(reports, _LABELLED_SLICE):
         yield _by_label("dipper_station_satellites", "Satellites of the last epoch.", "system", some, "satellites")
-    for some in _slices(reports):
+    for some in _slices(reports, _LABELLED_SLICE):
         yield _by_label("dipper_station_cn0_dbhz", "Mean C/N0 of the last epoch.", "signal", some, "cn0_dbhz")
     alarms = GaugeMetricFamily("dipper_station_alarm", "Raised alarms.", labels=["mount", "alarm"])
     for mount, raised in sources.monitor.alarms.items():
@@ -235,9 +236,9 @@ def families(sources: Sources) -> Iterator[Metric]:
         yield from more()
 
 
-def _slices(items: Sequence[tuple[str, Any]]) -> Iterator[Sequence[tuple[str, Any]]]:
-    for start in range(0, max(1, len(items)), _SLICE):
-        yield items[start : start + _SLICE]
+def _slices(items: Sequence[tuple[str, Any]], size: int = _SLICE) -> Iterator[Sequence[tuple[str, Any]]]:
+    for start in range(0, max(1, len(items)), size):
+        yield items[start : start + size]
 
 
 def _by_label(name: str, text: str, label: str, reports: Sequence[tuple[str, Any]], attribute: str) -> Metric:
