@@ -21,6 +21,7 @@ from caster.accounts import Account, Authenticator
 from caster.codec.ntrip import Record, Request, build_table, parse_query, response
 from caster.config import Config
 from caster.errors import ConfigError, RefusedError
+from caster.hangups import Hangups
 from caster.mountpoints import Mountpoint, Mountpoints
 from caster.session import Connection
 
@@ -56,6 +57,7 @@ class Server:
     Attributes:
         connections: All open connections.
         counters: What has happened.
+        hangups: Tells when half-closed clients have gone.
         port: The port listened on (of interest where the configuration says 0).
     """
 
@@ -65,6 +67,7 @@ class Server:
         self.authenticator = authenticator
         self.counters = Counters()
         self.connections: set[Connection] = set()
+        self.hangups = Hangups()
         self.port = 0
         self._watched: set[Connection] = set()
         self._per_address: Counter[str] = Counter()
@@ -120,6 +123,7 @@ class Server:
         await asyncio.gather(*self._handshakes, *filter(None, [self._sweeper]), return_exceptions=True)
         for listener in self._listeners:
             await listener.wait_closed()
+        self.hangups.close()
 
     def reload(self, config: Config) -> None:
         """Take a new configuration; sessions go on."""

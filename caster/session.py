@@ -109,10 +109,14 @@ class Connection(asyncio.Protocol):
             self._handler.receive_eof()
         elif not self._answering:
             self._take_bare_request()
-        return not self._reason
+        if self._reason:
+            return False
+        self.server.hangups.watch(self.transport.get_extra_info("socket"), self._on_hangup)
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is no more."""
+        self.server.hangups.forget(self.transport.get_extra_info("socket"))
         self.end("connection lost" if error else "closed by the client")
         self.server.forget(self)
 
@@ -267,6 +271,10 @@ class Connection(asyncio.Protocol):
             self.data_received(trailing)
         if not self.transport.is_closing():
             self.transport.resume_reading()
+
+    def _on_hangup(self) -> None:
+        """A client that seemed to have half-closed has gone."""
+        self.end("closed by the client", abort=True)
 
     def _report(self) -> None:
         request, kind = self.request, self._handler.kind if self._handler else "request"

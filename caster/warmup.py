@@ -2,8 +2,9 @@
 
 numba compiles a kernel on its first call: seconds each, once for a version of the sources, then a load from the cache.
 `warm_up` makes those first calls in the order in which the service would, on tiny inputs, and shows a progress bar when
-it takes longer than a moment. `serve` and `demo` run it in a thread once the listener is up, so that stations and
-rovers are already served while the solver gets ready.
+it takes longer than a moment. What the event loop itself calls is compiled before `serve` listens, since a loop that
+compiles serves nobody; the solver's kernels in a thread once the listener is up, so that stations and rovers are
+already served while it gets ready.
 """
 
 import shutil

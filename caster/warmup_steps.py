@@ -21,7 +21,7 @@ from solver.observed import Selection, observe
 from solver.signals import FREQUENCY_HZ, signal
 from solver.timescale import NS, WEEK_NS
 
-__all__ = ["service_steps"]
+__all__ = ["loop_steps", "service_steps"]
 
 _TIME_NS: Final = 2300 * WEEK_NS
 _PLACE_ECEF_M: Final = np.array([WGS84_A_M, 0.0, 0.0])
@@ -30,9 +30,14 @@ _MSM_TYPE: Final = 1077
 _ELEVATION_SINE_MIN: Final = 0.2
 
 
+def loop_steps() -> Mapping[str, Callable[[], None]]:
+    """The steps that must be done before the service listens: these kernels are called in the event loop itself."""
+    return {"frames": _frames, "epochs": _epochs}
+
+
 def service_steps() -> Mapping[str, Callable[[], None]]:
     """The steps of `caster.warmup.warm_up` for a service that decodes, positions and corrects."""
-    return {"frames": _frames, "epochs": _epochs, "positions": _positions, "corrections": _corrections}
+    return {**loop_steps(), "positions": _positions, "corrections": _corrections}
 
 
 def _frames() -> None:

@@ -36,6 +36,7 @@ def serve(
 
     settings = read()
     configure_logs(as_json=json_log or not sys.stderr.isatty())
+    _warm_up_loop()
     asyncio.run(_serve(settings, read))
 
 
@@ -60,6 +61,16 @@ def _announce(caster: "Caster") -> None:
     hosts = ", ".join(caster.config.listen.hosts)
     typer.echo(f"dipper: listening on port {caster.port} ({hosts}); data in {caster.config.data_dir}")
     sys.stdout.flush()
+
+
+def _warm_up_loop() -> None:
+    """Compile what the event loop calls, before anybody waits for it."""
+    from rich.console import Console
+
+    from caster.warmup import warm_up
+    from caster.warmup_steps import loop_steps
+
+    warm_up(loop_steps(), Console(stderr=True))
 
 
 def _warm_up() -> None:
