@@ -5,12 +5,12 @@ file would go unnoticed. Each module's cache therefore lives in a folder named a
 all project modules that it imports: an upgrade can never run yesterday's code, and a read-only installation works.
 """
 
-import ast
 import hashlib
 import importlib.util
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -21,6 +21,8 @@ import platformdirs
 __all__ = ["cache_root", "kernel"]
 
 _PACKAGES = ("solver", "caster", "stations", "bench", "tests")
+_COMMENT = re.compile(rb"#.*")
+_IMPORT = re.compile(rb"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|.*)|import[ \t]+(.*))", re.MULTILINE)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -47,30 +49,36 @@ def _source_digest(module: str) -> str:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = getattr(sys.modules.get(name), "__file__", None) or _origin(name)
-        if name in sources or path is None:
-            continue
-        sources[name] = Path(path).read_bytes()
-        waiting += _project_imports(sources[name])
+        if name not in sources and (source := _source(name)) is not None:
+            sources[name] = source
+            waiting += _project_imports(name)
     if module not in sources:  # typed in at a prompt
         return "unsaved"
     return hashlib.blake2b(b"".join(sources[name] for name in sorted(sources)), digest_size=10).hexdigest()
 
 
-def _project_imports(source: bytes) -> Iterator[str]:
-    """Names of the project modules that a source imports."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            if name.split(".")[0] in _PACKAGES and _origin(name):
-                yield name
+@cache
+def _source(module: str) -> bytes | None:
+    """The source of a module; None where there is no such file."""
+    path = getattr(sys.modules.get(module), "__file__", None) or _origin(module)
+    return Path(path).read_bytes() if path else None
 
 
+@cache
+def _project_imports(module: str) -> tuple[str, ...]:
+    """Names of the project modules that a module imports.
+
+    Import statements are found by their form, which takes a hundredth of the time of a parser; one that only stands in
+    a text does no harm.
+    """
+    names: list[str] = []
+    for package, listed, plain in _IMPORT.findall(_COMMENT.sub(b"", _source(module) or b"")):
+        words = [part.split()[0].decode() for part in (listed or plain).strip(b"() \t").split(b",") if part.split()]
+        names += [package.decode(), *(f"{package.decode()}.{word}" for word in words)] if package else words
+    return tuple(name for name in names if name.partition(".")[0] in _PACKAGES and _origin(name))
+
+
+@cache
 def _origin(module: str) -> str | None:
     """The file that a module would be loaded from."""
     try:

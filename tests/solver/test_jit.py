@@ -1,5 +1,6 @@
 """The kernel decorator: where compiled code is kept, and when it is thrown away."""
 
+import ast
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,12 @@ import numpy as np
 import pytest
 
 from solver import jit
+
+
+def forget() -> None:
+    """Read the sources anew, as another process would."""
+    for known in (jit._source_digest, jit._source, jit._project_imports, jit._origin):
+        known.cache_clear()
 
 
 @pytest.fixture
@@ -20,9 +27,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "upper.py").write_text("from tests_jit_package import lower\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(jit, "_PACKAGES", ("tests_jit_package",))
-    jit._source_digest.cache_clear()
+    forget()
     yield folder
-    jit._source_digest.cache_clear()
+    forget()
     for name in [name for name in sys.modules if name.startswith("tests_jit_package")]:
         del sys.modules[name]
 
@@ -47,15 +54,50 @@ def test_a_change_in_an_imported_module_changes_the_digest(package: Path) -> Non
     """numba alone would go on with code that was inlined from the old file."""
     before = jit._source_digest("tests_jit_package.upper")
     (package / "lower.py").write_text("FACTOR = 3\n")
-    jit._source_digest.cache_clear()
+    forget()
     assert jit._source_digest("tests_jit_package.upper") != before
 
 
 def test_a_change_elsewhere_leaves_the_digest_alone(package: Path) -> None:
     before = jit._source_digest("tests_jit_package.lower")
     (package / "upper.py").write_text("# changed\n")
-    jit._source_digest.cache_clear()
+    forget()
     assert jit._source_digest("tests_jit_package.lower") == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import tests_jit_package.lower",
+        "import os, tests_jit_package.lower as below",
+        "from tests_jit_package.lower import FACTOR",
+        "from tests_jit_package import (  # with a remark (and more)\n    lower as below,\n)",
+        "def later():\n    from tests_jit_package import lower",
+    ],
+)
+def test_every_form_of_import_is_followed(package: Path, statement: str) -> None:
+    (package / "upper.py").write_text(statement + "\n")
+    assert "tests_jit_package.lower" in jit._project_imports("tests_jit_package.upper")
+
+
+def test_the_projects_imports_are_those_that_python_parses() -> None:
+    """Of every module of the solver and the caster, by `ast`, whose sight of a module takes a hundred times longer."""
+    folder = Path(jit.__file__).parents[1]
+    paths = [path for package in ("solver", "caster") for path in (folder / package).rglob("*.py")]
+    assert len(paths) > 30
+    for path in paths:
+        module = ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
+        parsed = {name for name in imports_by_parser(path) if name.split(".")[0] in jit._PACKAGES and jit._origin(name)}
+        assert parsed <= set(jit._project_imports(module)), module
+
+
+def imports_by_parser(path: Path) -> Iterator[str]:
+    """All that a source imports, or might import as modules."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
