@@ -33,13 +33,18 @@ _NO_DELAY_M: Final = 0.004
 
 _INNOVATION_LIMIT: Final = 4.0
 _HOLD_EPOCHS: Final = 10
+_HOLD_CYCLES: Final = 0.1
 _GAP_S: Final = 300.0
-_FIXED_SIGMA_M: Final = 0.06
+_FIXED_SIGMA_M: Final = 0.1
 """A position that integers make no better than this is called float."""
 _SLIP_M: Final = 0.02
 _SHARES: Final = (0.75, 0.55, 0.4, 0.3)
 _PART_MIN: Final = 5
+_PART_RISK_MAX: Final = 0.01
+"""Failure rate beyond which a part is not fixed: several parts are tried, and each has its own chance to be wrong."""
 _START_M: Final = 20.0
+_MULTIPATH_S: Final = 10.0
+_QUIET_FACTOR: Final = 0.5
 _REACH_M: Final = 30.0
 """How far a rover may have moved before its motion tells less of where it is than a code solution does."""
 _MEMORY_NS: Final = 120 * NS
@@ -88,9 +93,10 @@ class RtkOptions:
     phase_noise_m: float = 0.0015
     code_noise_m: float = 0.2
     doppler_noise_mps: float = 0.05
+    phase_memory_s: float = 30.0
     code_memory_s: float = 100.0
-    ionosphere_ppm: float = 1.0
-    zenith_ppm: float = 0.4
+    ionosphere_ppm: float = 0.5
+    zenith_ppm: float = 0.2
 
 
 class RtkState:
@@ -100,12 +106,16 @@ class RtkState:
         time_ns: Last epoch processed; -1: none.
         origin_m: (3,) approximate position that the filter's position is an offset from.
         code_factor: Variance factor of the code, as seen so far; likewise phase_factor.
+        ionosphere_factor: Variance factor of the differential ionosphere, as seen so far: a quiet one is assumed first.
+        code_redundancy: How many observations the code's factor stands for; a limit lets it follow changes.
     """
 
     def __init__(self) -> None:
         self.time_ns = -1
         self.origin_m = np.full(3, np.nan)
         self.code_factor = 2.0
+        self.code_redundancy = 30.0
+        self.ionosphere_factor = 1.0
         self.phase_factor = 1.0
         self.usage = np.zeros((SIGNAL_COUNT, SIGNALS_PER_SYSTEM))
         self.count = 0
@@ -220,7 +230,7 @@ class _Epoch:
                 break
             self.origin_m += work.position
         self.baseline_m = math.dist(self.origin_m, self.base_m)
-        delay_m = options.ionosphere_ppm * 1e-6 * self.baseline_m
+        delay_m = options.ionosphere_ppm * 1e-6 * self.baseline_m * math.sqrt(state.ionosphere_factor)
         self.ionosphere_m = delay_m if delay_m > _NO_DELAY_M else 0.0
         noise = np.array([state.code_factor, state.phase_factor])
         self.count = rtk.keep_links(
@@ -234,7 +244,9 @@ class _Epoch:
             return
         # The epoch's own variance factor tells as much as its redundancy, the factor so far as much as thirty.
         self.code_scale = (30.0 + redundancy * factor) / (30.0 + redundancy)
-        state.code_factor = min(max(state.code_factor * (1.0 + 0.03 * (min(factor, 4.0) - 1.0)), 0.25), 400.0)
+        gain = redundancy / (state.code_redundancy + redundancy)
+        state.code_factor = min(max(state.code_factor * (1.0 + gain * (min(factor, 4.0) - 1.0)), 0.25), 400.0)
+        state.code_redundancy = min(state.code_redundancy + redundancy, 30.0 * max(redundancy, 1))
 
     @property
     def dt_s(self) -> float:
@@ -280,17 +292,17 @@ class _Epoch:
             n, self.links, work.reference, usable, self.ionosphere_m, work.position, position_m2,
             work.member, work.a, work.q, work.b, work.qba, work.qb,
         )  # fmt: skip
-        accepted = self._resolve(m)
-        good = accepted and work.report[fixing.NORM] < 3.0 * work.report[fixing.COUNT] + 10.0
-        if good and math.sqrt(np.trace(work.qb)) < _FIXED_SIGMA_M:
+        work.innovations[:n] = 0.0
+        accepted = self._resolve(m) or self._resolve_part(m, work.member)
+        if accepted and math.sqrt(np.trace(work.qb)) < _FIXED_SIGMA_M:
             return self._fix(Quality.FIX, work.b, work.qb)
         return self._fix(Quality.DGNSS, work.position, position_m2)
 
     def _resolve(self, m: int) -> bool:
         work, options = self.work, self.options
         return fixing.resolve(
-            m, work.a, work.q, work.b, work.qba, work.qb, options.failure_rate, options.ratio_floor, 4, work.fixed,
-            work.report,
+            m, work.a, work.q, work.b, work.qba, work.qb, options.failure_rate, 0.3, options.ratio_floor, 4,
+            work.fixed, work.report,
         )  # fmt: skip
 
     def _resolve_part(self, left: int, free: NDArray[np.int32]) -> bool:
@@ -306,8 +318,8 @@ class _Epoch:
             m = len(part)
             a, q, qba = work.a[part], work.q[np.ix_(part, part)], np.ascontiguousarray(work.qba[:, part])
             if fixing.resolve(
-                m, a, q, work.b, qba, work.qb, self.options.failure_rate, self.options.ratio_floor, _PART_MIN,
-                work.fixed, work.report,
+                m, a, q, work.b, qba, work.qb, self.options.failure_rate, _PART_RISK_MAX, self.options.ratio_floor,
+                _PART_MIN, work.fixed, work.report,
             ):  # fmt: skip
                 fixed[part] = work.fixed[:m]
                 work.fixed[:left] = fixed
@@ -342,6 +354,10 @@ class _Epoch:
         state.phase_factor = rtk.noise_factor(
             self.count, work.innovations, work.ambiguity, state.notes, state.phase_factor
         )
+        if self.ionosphere_m:
+            state.ionosphere_factor = rtk.ionosphere_factor(
+                n, state.x, state.p, state.keys, self.ionosphere_m, state.ionosphere_factor
+            )
         fix = self._fix_integers()
         found = fix.position_ecef_m - self.origin_m
         rtk.remember_phases(self.count, self.links, work.ambiguity, found, state.notes)
@@ -411,9 +427,19 @@ class _Epoch:
         lock_s = np.minimum(self.rover.lock_s[links["rover_row"]], self.base.lock_s[links["base_row"]])
         state.count = rtk.synchronise_states(
             n, self.links, self.rover.time_ns, state.time_ns, lock_s.astype(np.float64), slipped, _START_M,
-            self.ionosphere_m, _MEMORY_NS, state.count, state.x, state.p, state.keys, state.notes, work.ambiguity,
-            work.ionosphere,
+            self.ionosphere_m, self._wander(), _MEMORY_NS, state.count, state.x, state.p, state.keys, state.notes,
+            work.ambiguity, work.ionosphere,
         )  # fmt: skip
+
+    def _wander(self) -> float:
+        """Variance that an ambiguity gains in this epoch, in units of its carrier's: multipath is not white.
+
+        Where carriers are no noisier than the noise law's best, there is little multipath to take account of; errors at
+        long intervals are independent anyhow.
+        """
+        memory_s, dt_s = self.options.phase_memory_s, self.dt_s
+        unquiet = min(1.0, 4.0 * (self.state.phase_factor - _QUIET_FACTOR))
+        return dt_s / memory_s * math.exp(-dt_s / _MULTIPATH_S) * unquiet
 
     def _fix_integers(self) -> Fix:
         """Condition the float solution on what is held and what can be fixed, and check it."""
@@ -445,8 +471,20 @@ class _Epoch:
         )  # fmt: skip
         accepted = self._resolve(left) or self._resolve_part(left, free)
         fixing.record_integers(n, self.links, work.reference, used, notes, _HOLD_EPOCHS, left, free, work.fixed, known)
-        self.tally = tally
         sigma_m = math.sqrt(max(np.trace(work.qb), 0.0))
+        fixing.hold_integers(
+            state.count,
+            n,
+            self.links,
+            work.reference,
+            used,
+            notes,
+            known,
+            _HOLD_EPOCHS,
+            _HOLD_CYCLES**2,
+            state.x,
+            state.p,
+        )
         if (accepted or tally[0] >= 4) and sigma_m < _FIXED_SIGMA_M:
             return self._fix(Quality.FIX, work.b, work.qb)
         return self._fix(Quality.FLOAT, state.x[:3], state.p[:3, :3])

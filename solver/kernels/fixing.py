@@ -18,12 +18,14 @@ from solver.kernels.ambiguity import (
     first_of_reliable_subset,
     search,
 )
+from solver.kernels.kalman import apply_gain
 from solver.kernels.robust import robust_coordinates
 
 __all__ = [
     "condition_on",
     "condition_on_held",
     "double_differences",
+    "hold_integers",
     "record_integers",
     "resolve",
     "solve_carriers",
@@ -119,7 +121,7 @@ def condition_on(
 @kernel
 def resolve(
     m: int, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array, qb: Float64Array,
-    failure_rate: float, ratio_floor: float, count_min: int, fixed: Float64Array, report: Float64Array,
+    failure_rate: float, risk_max: float, ratio_floor: float, count_min: int, fixed: Float64Array, report: Float64Array,
 ) -> bool:  # fmt: skip
     """Fix the largest reliable set of combinations of m ambiguities, if the best integers pass the ratio test.
 
@@ -131,6 +133,7 @@ def resolve(
         qba: (3, >= m); conditioned alike.
         qb: (3, 3); conditioned alike.
         failure_rate: Of bootstrapping, that the fixed subset may have.
+        risk_max: Failure rate beyond which no ratio helps, with the covariance scaled to what the integers show.
         ratio_floor: Least ratio of squared norms, whatever the fixed failure rate allows.
         count_min: Fewest combinations that are worth fixing.
         fixed: (>= m,) out, integers of those ambiguities that are now known; NaN for others.
@@ -167,7 +170,7 @@ def resolve(
     report[RATIO] = min(norms[1] / max(norms[0], 1e-12), 999.9)
     report[FAILURE] = failure
     report[NORM] = norms[0]
-    if report[RATIO] < max(critical_ratio(m - first, failure), ratio_floor):
+    if failure > risk_max or report[RATIO] < max(critical_ratio(m - first, failure), ratio_floor):
         return False
     _condition_on_combinations(m, first, u, d, zt, z, best[0], a, q, b, qba, qb)
     for i in range(m):
@@ -331,6 +334,49 @@ def record_integers(
             notes[place[k]].agreed += 1
         elif notes[place[k]].agreed < epochs_min:
             notes[place[k]].agreed = 0
+
+
+@kernel
+def hold_integers(
+    n: int, count: int, links: Records, reference: Int32Array, place: Int32Array, notes: Records, known: Float64Array,
+    epochs_min: int, variance: float, x: Float64Array, p: Float64Array,
+) -> int:  # fmt: skip
+    """Tell the filter of integers that have been accepted for long, softly, so that it can still forget them.
+
+    Args:
+        n: Number of states.
+        count: Number of links.
+        links: Of `LINK`.
+        reference: Reference link of each group.
+        place: Places of the links' ambiguities; negative: none.
+        notes: Of `NOTE`, by place.
+        known: (count,) integers of this epoch, up to the group's datum; NaN: none.
+        epochs_min: Epochs for which an integer must have been accepted.
+        variance: Of such a statement, cycles².
+        x: State.
+        p: Its covariance.
+
+    Returns:
+        How many were told: those that the filter does not know as well already are left out.
+    """
+    told = 0
+    gain = np.empty(n)
+    for k in range(count):
+        ref = reference[links[k].group]
+        if place[k] < 0 or ref < 0 or ref == k or math.isnan(known[k]) or math.isnan(known[ref]):
+            continue
+        mine, other = place[k], place[ref]
+        if notes[mine].agreed < epochs_min or notes[other].agreed < epochs_min:
+            continue
+        for i in range(n):
+            gain[i] = p[mine, i] - p[other, i]
+        own = gain[mine] - gain[other]
+        innovation = known[k] - known[ref] - (x[mine] - x[other])
+        if own < 0.25 * variance and abs(innovation) < 0.25:
+            continue
+        apply_gain(n, gain, innovation, own + variance, x, p)
+        told += 1
+    return told
 
 
 @kernel

@@ -26,6 +26,7 @@ __all__ = [
     "VELOCITY",
     "ZENITH",
     "add_state",
+    "apply_gain",
     "decay_states",
     "find_state",
     "ionosphere_key",
@@ -150,12 +151,12 @@ def observe_coordinate(
         expected += direction[axis] * x[first + axis]
         spread += direction[axis] * gain[first + axis]
     innovation = value - expected
-    _apply(n, gain, innovation, spread, x, p)
+    apply_gain(n, gain, innovation, spread, x, p)
     return innovation * innovation / spread
 
 
 @kernel
-def _apply(n: int, gain: Float64Array, innovation: float, spread: float, x: Float64Array, p: Float64Array) -> None:
+def apply_gain(n: int, gain: Float64Array, innovation: float, spread: float, x: Float64Array, p: Float64Array) -> None:
     """Rank-one update with the unscaled gain P h', its innovation and the innovation's variance."""
     for i in range(n):
         scaled = gain[i] / spread
@@ -239,7 +240,7 @@ def update_group(
                 raised = innovation * innovation / (limit * limit)
                 noise += raised - spread
                 spread = raised
-            _apply(n, gain, innovation, spread, x, p)
+            apply_gain(n, gain, innovation, spread, x, p)
         weight = 1.0 / noise
         total += weight
         mean_y += weight * y

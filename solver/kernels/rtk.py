@@ -27,6 +27,7 @@ __all__ = [
     "NOTE",
     "choose_references",
     "instantaneous_differences",
+    "ionosphere_factor",
     "keep_links",
     "observe_links",
     "remember_phases",
@@ -171,8 +172,8 @@ def time_differences(
 @kernel
 def synchronise_states(
     count: int, links: Records, time_ns: int, previous_ns: int, lock_s: Float64Array, slipped: Bools,
-    start_m: float, ionosphere_m: float, memory_ns: int, n: int, x: Float64Array, p: Float64Array, keys: Int32Array,
-    notes: Records, ambiguity: Int32Array, ionosphere: Int32Array,
+    start_m: float, ionosphere_m: float, wander: float, memory_ns: int, n: int, x: Float64Array,
+    p: Float64Array, keys: Int32Array, notes: Records, ambiguity: Int32Array, ionosphere: Int32Array,
 ) -> int:  # fmt: skip
     """Make the filter's states those of this epoch's links.
 
@@ -188,6 +189,7 @@ def synchronise_states(
         slipped: (count,).
         start_m: Standard deviation of a new ambiguity.
         ionosphere_m: Standard deviation of a new zenith ionosphere state; 0: there are no such states.
+        wander: Variance that an old ambiguity gains, in units of its carrier's.
         memory_ns: How long an unseen state is kept.
         n: Number of states.
         x: State.
@@ -232,6 +234,8 @@ def synchronise_states(
         ):
             reset_state(n, x, p, place, value, variance)
             _new_note(notes, place)
+        if wander > 0.0:
+            p[place, place] += wander * links[k].phase_m2 / links[k].wavelength_m ** 2
         notes[place].seen_ns = time_ns
         notes[place].locked += 1
         ambiguity[k] = place
@@ -325,6 +329,25 @@ def noise_factor(count: int, innovations: Float64Array, ambiguity: Int32Array, n
     square = float(np.median(sizes[:used]) / 0.6745) ** 2
     step = min(max(math.log(max(square, 1e-3)), -1.0), 1.0)  # bounded alike on both sides: follows the usual epoch
     return min(max(factor * math.exp(0.05 * step), 0.5), 9.0)
+
+
+@kernel
+def ionosphere_factor(
+    n: int, x: Float64Array, p: Float64Array, keys: Int32Array, sigma_m: float, factor: float
+) -> float:
+    """Follow the variance factor of the differential ionosphere by how large its estimated states are.
+
+    The estimates' expected square is the states' own variance (zenith, times two for the slant) less what is not known.
+    """
+    square, expected = 0.0, 0.0
+    for k in range(BASE_STATES, n):
+        if keys[k] < 0:
+            square += x[k] * x[k]
+            expected += max(2.0 * sigma_m * sigma_m - p[k, k], 0.1 * sigma_m * sigma_m)
+    if expected == 0.0:
+        return factor
+    step = min(max(math.log(max(square / expected, 1e-3)), -1.0), 1.0)
+    return min(max(factor * math.exp(0.1 * step), 1.0), 100.0)
 
 
 @kernel

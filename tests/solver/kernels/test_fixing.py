@@ -38,7 +38,7 @@ def test_all_integers_of_a_strong_model_are_found(seed):
     inverse = np.linalg.inv(q)
     expected_b = b + qba @ inverse @ (truth - a)
     expected_qb = qb - qba @ inverse @ qba.T
-    assert fixing.resolve(16, a, q, b, qba, qb, 1e-3, 1.5, 4, fixed, report)
+    assert fixing.resolve(16, a, q, b, qba, qb, 1e-3, 0.3, 1.5, 4, fixed, report)
     assert fixed.tolist() == truth.tolist()
     assert b == pytest.approx(expected_b, abs=1e-6)
     assert qb == pytest.approx(expected_qb, abs=1e-6)
@@ -50,7 +50,7 @@ def test_a_part_is_fixed_where_the_whole_cannot_be():
     q[0, 0] += 4.0
     a[0] += 1.7
     fixed, report = np.empty(12), np.empty(5)
-    assert fixing.resolve(12, a, q, b, qba, qb, 1e-3, 1.5, 4, fixed, report)
+    assert fixing.resolve(12, a, q, b, qba, qb, 1e-3, 0.3, 1.5, 4, fixed, report)
     assert report[fixing.COUNT] == 11
     assert np.isnan(fixed[0])
     assert fixed[1:].tolist() == truth[1:].tolist()
@@ -61,7 +61,7 @@ def test_what_is_not_reliable_is_left_alone():
     q += np.eye(8) * 4.0
     before = a.copy(), q.copy(), b.copy()
     fixed, report = np.empty(8), np.empty(5)
-    assert not fixing.resolve(8, a, q, b, qba, qb, 1e-3, 1.5, 4, fixed, report)
+    assert not fixing.resolve(8, a, q, b, qba, qb, 1e-3, 0.3, 1.5, 4, fixed, report)
     assert np.isnan(fixed).all()
     for array, old in zip((a, q, b), before, strict=True):
         assert np.array_equal(array, old)
@@ -72,7 +72,7 @@ def test_integers_that_the_covariance_does_not_explain_raise_the_risk():
     _, a, q, b, qba, qb = joint(4, 8)
     a += np.random.default_rng(1).choice([-0.4, 0.4], 8)
     fixed, report = np.empty(8), np.empty(5)
-    accepted = fixing.resolve(8, a, q, b, qba, qb, 1e-3, 1.0, 4, fixed, report)
+    accepted = fixing.resolve(8, a, q, b, qba, qb, 1e-3, 0.3, 1.0, 4, fixed, report)
     assert report[fixing.NORM] > 8
     assert not accepted or report[fixing.FAILURE] > 1e-6
 
