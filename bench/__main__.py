@@ -19,6 +19,7 @@ BENCHMARKS: Final = {
     "decode": "RTCM 3 to numbers: messages a second, beside pyrtcm, convbin and RTKLIB",
     "solve": "epochs a second of each kind of solution",
     "accuracy": "positions against truth, beside rnx2rtkp",
+    "rtk": "fixed positions and wrong ones against truth, beside rnx2rtkp",
     "fanout": "thousands of rovers on one caster",
     "ingest": "thousands of stations on one caster",
     "network": "network corrections",

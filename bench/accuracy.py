@@ -25,7 +25,18 @@ from stations.compressed import read_plain
 from stations.solve import Job, prepare
 from stations.solve import run as solve_job
 
-__all__ = ["SETS", "Row", "Set", "run", "to_markdown"]
+__all__ = [
+    "DATA",
+    "ELEVATION_MASK_DEG",
+    "SETS",
+    "Row",
+    "Set",
+    "errors_of",
+    "run",
+    "systems_mask",
+    "to_markdown",
+    "unpacked",
+]
 
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data"
 ELEVATION_MASK_DEG: Final = 10.0
@@ -148,7 +159,7 @@ def _rows(item: Set, programs: dict[str, str]) -> Iterator[Row]:
     folder = DATA / item.folder
     truth = item.truth(folder)
     with tempfile.TemporaryDirectory() as name:
-        files = _unpacked(item, Path(name), programs["convbin"])
+        files = unpacked(item, Path(name), programs["convbin"])
         for mode in _MODES:
             for systems in item.systems:
                 row, expected = _ours(item, mode, systems, truth)
@@ -172,7 +183,7 @@ def _ours(item: Set, mode: str, systems: str, truth: Truth) -> tuple[Row, int]:
     )
     fixes = [fix for fix in solve_job(job) if fix.quality != Quality.NONE]
     seconds = time.monotonic() - began
-    errors, bounded = _errors([(fix.time_ns, fix.position_ecef_m) for fix in fixes], truth), _bounded(fixes, truth)
+    errors, bounded = errors_of([(fix.time_ns, fix.position_ecef_m) for fix in fixes], truth), _bounded(fixes, truth)
     return _row(item, mode, systems, "dipper", errors, len(fixes), len(job.rover), bounded, seconds), len(job.rover)
 
 
@@ -181,7 +192,7 @@ def _theirs(item: Set, mode: str, systems: str, truth: Truth, program: str, file
     rover, base, *navigation = files
     out = rover.with_suffix(".pos")
     options = rover.with_suffix(".conf")
-    options.write_text(_CONFIGURATION + f"pos1-navsys={sum(_SYSTEM_BITS[letter] for letter in systems)}\n")
+    options.write_text(_CONFIGURATION + f"pos1-navsys={systems_mask(systems)}\n")
     command = [program, "-k", str(options), "-p", _MODES[mode], "-m", str(ELEVATION_MASK_DEG), "-o", str(out)]
     if item.interval_s:
         command += ["-ti", str(item.interval_s)]
@@ -195,10 +206,15 @@ def _theirs(item: Set, mode: str, systems: str, truth: Truth, program: str, file
     text = out.read_text() if out.exists() else ""
     solution: Solution | None = read_pos(text) if "Q" in text else None
     fixes = list(zip(solution.time_ns.tolist(), solution.position_ecef_m, strict=True)) if solution else []
-    return _row(item, mode, systems, "rnx2rtkp", _errors(fixes, truth), len(fixes), expected, float("nan"), seconds)
+    return _row(item, mode, systems, "rnx2rtkp", errors_of(fixes, truth), len(fixes), expected, float("nan"), seconds)
 
 
-def _unpacked(item: Set, folder: Path, convbin: str) -> list[Path]:
+def systems_mask(systems: str) -> int:
+    """RTKLIB's number for a choice of systems."""
+    return sum(_SYSTEM_BITS[letter] for letter in systems)
+
+
+def unpacked(item: Set, folder: Path, convbin: str) -> list[Path]:
     """Rover, base and navigation as plain RINEX; empty where raw streams cannot be converted."""
     files: list[Path] = []
     navigation: list[Path] = []
@@ -221,7 +237,7 @@ def _unpacked(item: Set, folder: Path, convbin: str) -> list[Path]:
     return files + navigation
 
 
-def _errors(fixes: list[tuple[int, NDArray[np.float64]]], truth: Truth) -> NDArray[np.float64]:
+def errors_of(fixes: list[tuple[int, NDArray[np.float64]]], truth: Truth) -> NDArray[np.float64]:
     """East, north, up (n, 3) of the fixes whose truth is known."""
     rows = []
     axes = np.empty((3, 3))
@@ -239,7 +255,7 @@ def _bounded(fixes: list[Fix], truth: Truth) -> float:
     inside = [
         bool(np.hypot(error[0, 0], error[0, 1]) <= fix.hpl_m)
         for fix in fixes
-        for error in [_errors([(fix.time_ns, fix.position_ecef_m)], truth)]
+        for error in [errors_of([(fix.time_ns, fix.position_ecef_m)], truth)]
         if len(error)
     ]
     return 100.0 * float(np.mean(inside)) if inside else float("nan")

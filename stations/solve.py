@@ -23,7 +23,7 @@ from solver.spp import SppOptions, solve
 from solver.timescale import NS
 from stations.recordings import Recording, Session
 
-__all__ = ["MODES", "Job", "Summary", "prepare", "run"]
+__all__ = ["MODES", "Job", "Summary", "prepare", "run", "signal_mask"]
 
 _TOLERANCE_NS: Final = 5_000_000
 _FAR_M: Final = 100.0
@@ -231,7 +231,7 @@ def _relative(job: Job, static: bool) -> Iterator[Fix]:
     options = RtkOptions(
         static=static,
         instantaneous=job.instantaneous,
-        signals=_signal_mask(job.selection),
+        signals=signal_mask(job.selection),
         elevation_mask_rad=job.selection.elevation_mask,
     )
     alone = SppOptions(job.selection)
@@ -245,7 +245,7 @@ def _relative(job: Job, static: bool) -> Iterator[Fix]:
         yield fix
 
 
-def _signal_mask(selection: Selection) -> NDArray[np.bool_]:
+def signal_mask(selection: Selection) -> NDArray[np.bool_]:
     """Signals that a selection allows."""
     if selection.signals:
         mask = np.zeros(SIGNAL_COUNT, np.bool_)

@@ -1,0 +1,156 @@
+"""Fixes against truth: `dipper solve --mode kinematic` and rnx2rtkp on the same recordings, in one run.
+
+A wrong fix is one that is called fixed and lies more than 25 cm off horizontally or 50 cm vertically: coarse on
+purpose, since some truths are good to a few centimetres only and antenna types add a few more to the height; the errors
+of the fixed epochs are beside it. rnx2rtkp runs with its defaults for the mode (ambiguities continuous or
+instantaneous, two bands, ratio 3, no GLONASS ambiguities), with our elevation mask, systems and base.
+"""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.accuracy import DATA, ELEVATION_MASK_DEG, SETS, Set, errors_of, systems_mask, unpacked
+from caster.codec.solution import read_pos
+from solver.model import Quality
+from solver.observed import Selection
+from solver.timescale import NS
+from stations.solve import prepare
+from stations.solve import run as solve_job
+
+__all__ = ["Row", "run"]
+
+WRONG_H_M: Final = 0.25
+WRONG_V_M: Final = 0.50
+MODES: Final = ("kinematic", "instantaneous")
+_TIMEOUT_S: Final = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One solver on one recording; percentages of fixes are of all epochs of the rover, wrong ones of the fixes."""
+
+    set: str
+    mode: str
+    systems: str
+    solver: str
+    epochs: int
+    available_percent: float
+    fix_percent: float
+    wrong_percent: float
+    first_fix_s: float
+    fix_h_rms_mm: float
+    fix_v_rms_mm: float
+    under_1m_percent: float
+    seconds: float
+
+
+def run(peers: dict[str, Path], names: list[str], *, repeat: int = 1, note: Callable[[str], None] = print) -> list[Row]:
+    """Solve every set, or those named, in both modes; `peers` may name another `rnx2rtkp` or `convbin`."""
+    programs = {name: str(peers.get(name) or shutil.which(name) or "") for name in ("rnx2rtkp", "convbin")}
+    if not programs["rnx2rtkp"]:
+        note("rnx2rtkp is not installed: left out")
+    rows: list[Row] = []
+    for item in SETS:
+        if names and item.name not in names:
+            continue
+        if not (DATA / item.folder).is_dir():
+            note(f"{item.name}: no recording at {DATA / item.folder}: left out")
+            continue
+        note(f"{item.name} ...")
+        rows += _rows(item, programs)
+    return rows
+
+
+def _rows(item: Set, programs: dict[str, str]) -> Iterator[Row]:
+    """Both solvers, both modes, all systems of one set."""
+    with tempfile.TemporaryDirectory() as name:
+        files = unpacked(item, Path(name), programs["convbin"])
+        for mode in MODES:
+            for systems in item.systems:
+                ours = _ours(item, mode, systems)
+                yield ours
+                if programs["rnx2rtkp"] and files:
+                    yield _theirs(item, mode, systems, programs["rnx2rtkp"], files, ours.epochs)
+
+
+def _ours(item: Set, mode: str, systems: str) -> Row:
+    """Our row."""
+    folder = DATA / item.folder
+    began = time.monotonic()
+    job = prepare(
+        "kinematic",
+        [folder / item.rover],
+        [folder / item.base],
+        [folder / name for name in item.navigation],
+        Selection(systems=systems, elevation_mask=float(np.radians(ELEVATION_MASK_DEG))),
+        np.array(item.base_ecef_m) if item.base_ecef_m else None,
+        interval_s=item.interval_s,
+        instantaneous=mode == "instantaneous",
+    )
+    fixes = [(fix.time_ns, fix.position_ecef_m, int(fix.quality)) for fix in solve_job(job) if fix.quality]
+    return _row(item, mode, systems, "dipper", fixes, len(job.rover), job.rover[0].time_ns, time.monotonic() - began)
+
+
+def _theirs(item: Set, mode: str, systems: str, program: str, files: list[Path], expected: int) -> Row:
+    """The row of rnx2rtkp."""
+    rover, base, *navigation = files
+    out, options = rover.with_suffix(".pos"), rover.with_suffix(".conf")
+    integers = "instantaneous" if mode == "instantaneous" else "continuous"
+    options.write_text(
+        "pos1-posmode=kinematic\npos1-frequency=l1+l2\npos1-ionoopt=brdc\npos1-tropopt=saas\n"
+        f"pos1-navsys={systems_mask(systems)}\npos2-armode={integers}\npos2-gloarmode=off\n"
+    )
+    command = [program, "-k", str(options), "-p", "2", "-m", str(ELEVATION_MASK_DEG), "-o", str(out)]
+    if item.base_ecef_m:
+        command += ["-r", *(f"{value:.4f}" for value in item.base_ecef_m)]
+    command += [str(rover), str(base), *map(str, navigation)]
+    out.unlink(missing_ok=True)
+    began = time.monotonic()
+    subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
+    seconds = time.monotonic() - began
+    text = out.read_text() if out.exists() else ""
+    fixes: list[tuple[int, NDArray[np.float64], int]] = []
+    if "Q" in text:
+        solution = read_pos(text)
+        fixes = list(zip(solution.time_ns.tolist(), solution.position_ecef_m, solution.quality.tolist(), strict=True))
+    start_ns = fixes[0][0] if fixes else 0
+    return _row(item, mode, systems, "rnx2rtkp", fixes, expected, start_ns, seconds)
+
+
+def _row(
+    item: Set, mode: str, systems: str, solver: str, fixes: list[tuple[int, NDArray[np.float64], int]], expected: int,
+    start_ns: int, seconds: float,
+) -> Row:  # fmt: skip
+    """The figures of one solution."""
+    truth = item.truth(DATA / item.folder)
+    fixed = [(time_ns, position) for time_ns, position, quality in fixes if quality == Quality.FIX]
+    errors = errors_of(fixed, truth)
+    everything = errors_of([(time_ns, position) for time_ns, position, _ in fixes], truth)
+    h, v = np.hypot(errors[:, 0], errors[:, 1]), np.abs(errors[:, 2])
+    nothing = float("nan")
+    return Row(
+        set=item.name,
+        mode=mode,
+        systems=systems,
+        solver=solver,
+        epochs=expected,
+        available_percent=100.0 * len(fixes) / max(expected, 1),
+        fix_percent=100.0 * len(fixed) / max(expected, 1),
+        wrong_percent=100.0 * float(((h > WRONG_H_M) | (v > WRONG_V_M)).mean()) if len(h) else nothing,
+        first_fix_s=(fixed[0][0] - start_ns) / NS if fixed else nothing,
+        fix_h_rms_mm=1e3 * float(np.sqrt((h**2).mean())) if len(h) else nothing,
+        fix_v_rms_mm=1e3 * float(np.sqrt((v**2).mean())) if len(h) else nothing,
+        under_1m_percent=100.0 * float((np.hypot(everything[:, 0], everything[:, 1]) < 1.0).mean())
+        if len(everything)
+        else nothing,
+        seconds=seconds,
+    )
