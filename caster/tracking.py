@@ -5,6 +5,7 @@ than what was promised at the last sight of the signal, or shorter than the time
 DF013); a signal that was never seen counts from the receiver's previous epoch.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -141,31 +142,87 @@ def assemble(time_ns: int, parts: list[Part], channels: NDArray[np.int8], tracki
 
     MSM goes before legacy where both carry a system.
     """
-    modern = {system for part in parts if part.rank for system in part.systems()}
-    parts = sorted((_without(part, modern) for part in parts), key=lambda part: -part.rank)
+    if not all(part.rank for part in parts):
+        modern = {system for part in parts if part.rank for system in part.systems()}
+        parts = [_without(part, modern) for part in parts]
+    parts = sorted(parts, key=lambda part: -part.rank)
     raw = np.concatenate([part.raw for part in parts], axis=1)
     values = np.concatenate([part.values for part in parts], axis=1)
-    seen = ~(np.isnan(values[rows.PSEUDORANGE_M]) & np.isnan(values[rows.PHASE_RANGE_M]))
-    raw, values = raw[:, seen], values[:, seen]
-    keys = raw[rows.CELL_SATELLITE].astype(np.int64) * SIGNALS_PER_SYSTEM + raw[rows.CELL_SIGNAL] % SIGNALS_PER_SYSTEM
-    keys, order = np.unique(keys, return_index=True)  # the first of equals: parts come by rank
-    raw, values = raw[:, order], values[:, order]
-    sat, signal = raw[rows.CELL_SATELLITE], raw[rows.CELL_SIGNAL]
-    frequency_hz = carrier_hz(sat, signal, channels)
-    per_metre = frequency_hz / SPEED_OF_LIGHT_MPS
-    slip = tracking.update(time_ns, keys, values[rows.LOCK_MS])
+    keys, columns = np.empty(raw.shape[1], np.int64), np.empty(raw.shape[1], np.int64)
+    count, ordered = _find_cells(raw, values, keys, columns)
+    keys, columns = keys[:count], columns[:count]
+    if not ordered:
+        keys, order = np.unique(keys, return_index=True)  # the first of equals: parts come by rank
+        columns = columns[order]
+    sat, signal = np.empty(len(keys), np.int16), np.empty(len(keys), np.int16)
+    real, short = np.empty((5, len(keys))), np.empty((2, len(keys)), np.float32)
+    flags = np.empty(len(keys), np.uint8)
+    _write_columns(raw, values, columns, channels, FREQUENCY_HZ, _STEP_HZ, sat, signal, real, short, flags)
+    slip = tracking.update(time_ns, keys, real[4])
     return Epoch(
         time_ns=time_ns,
-        sat=sat.astype(np.int16),
-        signal=signal.astype(np.int16),
-        frequency_hz=frequency_hz,
-        pseudorange_m=values[rows.PSEUDORANGE_M],
-        phase_cycles=values[rows.PHASE_RANGE_M] * per_metre,
-        doppler_hz=-values[rows.RATE_MPS] * per_metre,
-        cn0_dbhz=values[rows.CN0_DBHZ].astype(np.float32),
-        lock_s=(values[rows.LOCK_MS] * 1e-3).astype(np.float32),
-        flags=slip * np.uint8(SLIP) + (raw[rows.HALF_CYCLE] > 0) * np.uint8(HALF_CYCLE),
+        sat=sat,
+        signal=signal,
+        frequency_hz=real[0],
+        pseudorange_m=real[1],
+        phase_cycles=real[2],
+        doppler_hz=real[3],
+        cn0_dbhz=short[0],
+        lock_s=short[1],
+        flags=flags | slip * np.uint8(SLIP),
     )
+
+
+@kernel
+def _find_cells(raw: Any, values: Any, keys: Any, columns: Any) -> tuple[int, bool]:
+    """Write key and column of each cell that holds a range; their number, and whether the keys grow throughout."""
+    count = 0
+    ordered = True
+    for column in range(raw.shape[1]):
+        if math.isnan(values[rows.PSEUDORANGE_M, column]) and math.isnan(values[rows.PHASE_RANGE_M, column]):
+            continue
+        place = raw[rows.CELL_SIGNAL, column] % SIGNALS_PER_SYSTEM
+        keys[count] = np.int64(raw[rows.CELL_SATELLITE, column]) * SIGNALS_PER_SYSTEM + place
+        columns[count] = column
+        ordered = ordered and (count == 0 or keys[count - 1] < keys[count])
+        count += 1
+    return count, ordered
+
+
+@kernel
+def _write_columns(
+    raw: Any, values: Any, columns: Any, channels: Any, carriers_hz: Any, steps_hz: Any, sat: Any, signal: Any,
+    real: Any, short: Any, flags: Any,
+) -> None:  # fmt: skip
+    """Write an epoch's columns from those of its messages.
+
+    Args:
+        raw: (RAW_ROWS, n).
+        values: (VALUE_ROWS, n).
+        columns: (m,) which of the n to take, in order.
+        channels: (64,) GLONASS channels.
+        carriers_hz: (SIGNAL_COUNT,) carrier of each signal.
+        steps_hz: (SIGNAL_COUNT,) its step from channel to channel.
+        sat: (m,) written.
+        signal: (m,) written.
+        real: (5, m) written: frequency, pseudorange, phase (cycles), Doppler, lock time (ms).
+        short: (2, m) written: C/N0, lock time (s).
+        flags: (m,) written: half cycles.
+    """
+    for k in range(len(columns)):
+        column = columns[k]
+        sat[k], signal[k] = raw[rows.CELL_SATELLITE, column], raw[rows.CELL_SIGNAL, column]
+        frequency_hz = carriers_hz[signal[k]]
+        if steps_hz[signal[k]] > 0.0:
+            channel = channels[sat[k] % PRN_PER_SYSTEM]
+            frequency_hz += np.nan if channel == CHANNEL_UNKNOWN else channel * steps_hz[signal[k]]
+        per_metre = frequency_hz / SPEED_OF_LIGHT_MPS
+        real[0, k], real[1, k] = frequency_hz, values[rows.PSEUDORANGE_M, column]
+        real[2, k] = values[rows.PHASE_RANGE_M, column] * per_metre
+        real[3, k] = -values[rows.RATE_MPS, column] * per_metre
+        real[4, k] = values[rows.LOCK_MS, column]
+        short[0, k], short[1, k] = values[rows.CN0_DBHZ, column], real[4, k] * 1e-3
+        flags[k] = HALF_CYCLE if raw[rows.HALF_CYCLE, column] > 0 else 0
 
 
 def _without(part: Part, modern: set[int]) -> Part:

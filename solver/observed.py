@@ -1,18 +1,22 @@
 """An epoch beside the sky: its rows grouped by satellite, each with an ephemeris and the state at emission."""
 
+import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.kernels.orbit import NO_EPHEMERIS, satellite_states, select_ephemerides
+from solver.jit import kernel
+from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
+from solver.kernels.orbit import satellite_states, select_ephemerides
 from solver.model import Ephemerides, Epoch
-from solver.signals import BEIDOU, SIGNAL_COUNT, SYSTEMS, signal
+from solver.signals import BEIDOU, PRN_PER_SYSTEM, SIGNAL_COUNT, SYSTEMS, signal
 
 __all__ = ["Observed", "Selection", "observe", "take"]
 
-_RANGE_M: Final = (1.0e7, 8.0e7)
+_RANGE_MIN_M, _RANGE_MAX_M = 1.0e7, 8.0e7
 """Pseudoranges outside of this are no satellite's: the nearest flies at 19,000 km, and a clock is off by < 0.1 s."""
 _BEIDOU3_ONLY: Final = np.zeros(SIGNAL_COUNT, bool)
 for _name in ("1D", "1P", "1X", "5D", "5P", "5X", "7D", "7P", "7Z"):
@@ -37,12 +41,18 @@ class Selection:
 
     def mask(self, epoch: Epoch) -> NDArray[np.bool_]:
         """Which rows of an epoch are of a wanted system, signal and satellite."""
-        wanted = np.array([letter in self.systems for letter in SYSTEMS])[epoch.sat // 64]
-        if self.signals:
-            wanted &= np.isin(epoch.signal, [signal(name) for name in self.signals])
-        if self.excluded:
-            wanted &= ~np.isin(epoch.sat, list(self.excluded))
-        return wanted
+        satellites, signals = _wanted(self)
+        return satellites[epoch.sat] & signals[epoch.signal]
+
+
+@lru_cache(maxsize=64)
+def _wanted(selection: Selection) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each satellite (SATELLITE_COUNT,) and each signal (SIGNAL_COUNT,) is wanted."""
+    satellites = np.repeat([letter in selection.systems for letter in SYSTEMS], PRN_PER_SYSTEM)
+    satellites[list(selection.excluded)] = False
+    signals = np.full(SIGNAL_COUNT, not selection.signals)
+    signals[[signal(name) for name in selection.signals]] = True
+    return satellites, signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,32 +110,58 @@ def observe(
         selection: What may be used.
         index_of: (SATELLITE_COUNT,) ephemeris to use by satellite, so that base and rover share them; None: choose.
     """
-    finite = np.isfinite(epoch.pseudorange_m) & np.isfinite(epoch.frequency_hz)
-    sane = (epoch.pseudorange_m > _RANGE_M[0]) & (epoch.pseudorange_m < _RANGE_M[1])
-    epoch = take(epoch, finite & sane & selection.mask(epoch))
-    starts = np.flatnonzero(np.diff(epoch.sat, prepend=np.int16(-1)))
-    sat = np.ascontiguousarray(epoch.sat[starts])
-    first = np.append(starts, len(epoch)).astype(np.int32)
-    index = np.empty(len(sat), np.int32)
+    satellites, signals = _wanted(selection)
+    kept = np.empty(len(epoch), np.bool_)
+    sat, first = np.empty(len(epoch), np.int16), np.zeros(len(epoch) + 1, np.int32)
+    pseudorange_m, modern = np.empty(len(epoch)), np.zeros(len(epoch), np.bool_)
+    count = _choose_rows(
+        epoch.sat, epoch.signal, epoch.pseudorange_m, epoch.frequency_hz, satellites, signals, _BEIDOU3_ONLY, kept, sat,
+        first, pseudorange_m, modern,
+    )  # fmt: skip
+    epoch = take(epoch, kept)
+    sat, first = sat[:count], first[: count + 1]
+    index = np.empty(count, np.int32)
     if index_of is None:
         select_ephemerides(ephemerides.kepler, ephemerides.glonass, epoch.time_ns, sat, index)
     else:
         index[:] = index_of[sat]
-    states = np.empty((len(sat), 8))
-    pseudorange_m = np.ascontiguousarray(epoch.pseudorange_m[starts])
-    satellite_states(ephemerides.kepler, ephemerides.glonass, epoch.time_ns, sat, index, pseudorange_m, states)
-    return Observed(epoch, sat, first, index, states, _old_beidou(epoch, sat, starts, index, ephemerides))
+    states, old_beidou = np.empty((count, 8)), np.zeros((count, 2))
+    satellite_states(ephemerides.kepler, ephemerides.glonass, epoch.time_ns, sat, index, pseudorange_m[:count], states)
+    _old_beidou(ephemerides.kepler, sat, index, modern, old_beidou)
+    return Observed(epoch, sat, first, index, states, old_beidou)
 
 
-def _old_beidou(
-    epoch: Epoch, sat: NDArray[np.int16], starts: NDArray[np.int64], index: NDArray[np.int32], ephemerides: Ephemerides
-) -> NDArray[np.float64]:
-    """Orbits of the BeiDou satellites of which no signal of BDS-3 is seen."""
-    out = np.zeros((len(sat), 2))
-    if not len(sat):
-        return out
-    modern = np.logical_or.reduceat(_BEIDOU3_ONLY[epoch.signal], starts)
-    for g in np.flatnonzero((sat // 64 == BEIDOU) & ~modern & (index > NO_EPHEMERIS)):
-        record = ephemerides.kepler[index[g]]
-        out[g] = record["sqrt_a"], record["i0"]
-    return out
+@kernel
+def _choose_rows(
+    row_sat: Int16Array, signal: Int16Array, row_pseudorange_m: Float64Array, frequency_hz: Float64Array,
+    satellites: Bools, signals: Bools, beidou3_only: Bools, kept: Bools, sat: Int16Array, first: Int32Array,
+    pseudorange_m: Float64Array, modern: Bools,
+) -> int:  # fmt: skip
+    """Mark the rows that can be used and group them by satellite; the number of satellites is returned.
+
+    Written per satellite: itself, its first row among those kept, that row's pseudorange, and whether any of its rows
+    is of a signal that BeiDou-3 alone sends.
+    """
+    count = 0
+    rows = 0
+    for row in range(len(row_sat)):
+        range_m = row_pseudorange_m[row]
+        sane = _RANGE_MIN_M < range_m < _RANGE_MAX_M and math.isfinite(frequency_hz[row])
+        kept[row] = sane and satellites[row_sat[row]] and signals[signal[row]]
+        if not kept[row]:
+            continue
+        if count == 0 or sat[count - 1] != row_sat[row]:
+            sat[count], first[count], pseudorange_m[count] = row_sat[row], rows, range_m
+            count += 1
+        modern[count - 1] |= beidou3_only[signal[row]]
+        rows += 1
+    first[count] = rows
+    return count
+
+
+@kernel
+def _old_beidou(kepler: Records, sat: Int16Array, index: Int32Array, modern: Bools, out: Float64Array) -> None:
+    """Write sqrt_a and i0 of the BeiDou satellites of which no signal of BDS-3 is seen."""
+    for g in range(len(sat)):
+        if sat[g] // PRN_PER_SYSTEM == BEIDOU and not modern[g] and index[g] >= 0:
+            out[g, 0], out[g, 1] = kepler[index[g]].sqrt_a, kepler[index[g]].i0

@@ -63,19 +63,23 @@ def robust_solve(
     m, n = a.shape
     for row in range(m):
         weight[row] = 1.0 if sigma[row] > 0.0 and not math.isnan(y[row]) else 0.0
+    active, actives = np.empty((len(first) - 1, n), np.int32), np.zeros(len(first) - 1, np.int32)
+    _find_active(a, first, active, actives)
     factor = np.empty((n, n))
     nuisance = np.empty((len(first) - 1, 2 * n + 5))
     standardized = np.zeros(m)
     rounds = _HUBER_ROUNDS + _IGG_ROUNDS if robust else 0
     for step in range(rounds + 1):
-        _assemble(a, y, sigma, mu, first, common, weight, prior, prior_b, factor, x, nuisance)
+        _assemble(a, y, sigma, mu, first, active, actives, common, weight, prior, prior_b, factor, x, nuisance)
         if not cholesky(factor, n):
             return -1.0, 0.0
         cholesky_solve(factor, x, n)
         if step == rounds:
             break
         cholesky_inverse(factor, covariance, n)
-        _standardize(a, y, sigma, mu, first, common, weight, nuisance, x, covariance, standardized)
+        _standardize(
+            a, y, sigma, mu, first, active, actives, common, weight, nuisance, x, covariance, standardized
+        )  # fmt: skip
         if not _reweigh(standardized, sigma, step < _HUBER_ROUNDS, weight) and step >= _HUBER_ROUNDS:
             break
     cholesky_inverse(factor, covariance, n)
@@ -83,10 +87,22 @@ def robust_solve(
 
 
 @kernel
+def _find_active(a: Float64Array, first: Int32Array, active: Int32Array, actives: Int32Array) -> None:
+    """Write, and count, the columns in which a satellite's rows are not all zero: the others need no arithmetic."""
+    for g in range(len(first) - 1):
+        for i in range(a.shape[1]):
+            for row in range(first[g], first[g + 1]):
+                if a[row, i] != 0.0:
+                    active[g, actives[g]] = i
+                    actives[g] += 1
+                    break
+
+
+@kernel
 def _assemble(
-    a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, first: Int32Array, common: Float64Array,
-    weight: Float64Array, prior: Float64Array, prior_b: Float64Array, normal: Float64Array, b: Float64Array,
-    nuisance: Float64Array,
+    a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, first: Int32Array, active: Int32Array,
+    actives: Int32Array, common: Float64Array, weight: Float64Array, prior: Float64Array, prior_b: Float64Array,
+    normal: Float64Array, b: Float64Array, nuisance: Float64Array,
 ) -> None:  # fmt: skip
     """Write the reduced normal equations; keep per satellite the inverse 2 x 2 block and its couplings for later."""
     n = a.shape[1]
@@ -94,6 +110,7 @@ def _assemble(
     b[:] = prior_b
     for g in range(len(first) - 1):
         c0, c1 = nuisance[g, :n], nuisance[g, n : 2 * n]
+        columns = active[g, : actives[g]]
         nuisance[g, : 2 * n] = 0.0
         s00, s01, s11 = 1.0 / common[g, 0] ** 2, 0.0, 1.0 / common[g, 1] ** 2
         d0, d1 = 0.0, 0.0
@@ -104,24 +121,24 @@ def _assemble(
             wm = w * mu[row]
             s00, s01, s11 = s00 + w, s01 + wm, s11 + wm * mu[row]
             d0, d1 = d0 + w * y[row], d1 + wm * y[row]
-            for i in range(n):
+            for place in range(len(columns)):
+                i = columns[place]
                 if a[row, i] == 0.0:
                     continue
                 c0[i] += w * a[row, i]
                 c1[i] += wm * a[row, i]
                 b[i] += w * a[row, i] * y[row]
-                for j in range(i + 1):
+                for j in columns[: place + 1]:
                     normal[i, j] += w * a[row, i] * a[row, j]
         determinant = s00 * s11 - s01 * s01
         q00, q01, q11 = s11 / determinant, -s01 / determinant, s00 / determinant
         nuisance[g, 2 * n], nuisance[g, 2 * n + 1], nuisance[g, 2 * n + 2] = q00, q01, q11
         nuisance[g, 2 * n + 3], nuisance[g, 2 * n + 4] = d0, d1
-        for i in range(n):
+        for place in range(len(columns)):
+            i = columns[place]
             k0, k1 = q00 * c0[i] + q01 * c1[i], q01 * c0[i] + q11 * c1[i]
-            if k0 == 0.0 and k1 == 0.0:
-                continue
             b[i] -= k0 * d0 + k1 * d1
-            for j in range(i + 1):
+            for j in columns[: place + 1]:
                 normal[i, j] -= k0 * c0[j] + k1 * c1[j]
 
 
@@ -139,8 +156,9 @@ def _nuisance_values(nuisance: Float64Array, x: Float64Array) -> tuple[float, fl
 
 @kernel
 def _standardize(
-    a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, first: Int32Array, common: Float64Array,
-    weight: Float64Array, nuisance: Float64Array, x: Float64Array, covariance: Float64Array, standardized: Float64Array,
+    a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, first: Int32Array, active: Int32Array,
+    actives: Int32Array, common: Float64Array, weight: Float64Array, nuisance: Float64Array, x: Float64Array,
+    covariance: Float64Array, standardized: Float64Array,
 ) -> None:  # fmt: skip
     """Write each residual over its own standard deviation: noise, less what the row itself pulled the fit by.
 
@@ -150,6 +168,7 @@ def _standardize(
     n = a.shape[1]
     t = np.empty(n)
     for g in range(len(first) - 1):
+        columns = active[g, : actives[g]]
         s, ion = _nuisance_values(nuisance[g], x)
         q00, q01, q11 = nuisance[g, 2 * n], nuisance[g, 2 * n + 1], nuisance[g, 2 * n + 2]
         for row in range(first[g], first[g + 1]):
@@ -159,13 +178,16 @@ def _standardize(
             alone, nuisances = y[row], s + mu[row] * ion
             variance = p0 + mu[row] * p1
             shared = 0.0
-            for i in range(n):
+            for i in columns:
                 t[i] = a[row, i] - p0 * nuisance[g, i] - p1 * nuisance[g, n + i]
                 alone -= a[row, i] * x[i]
-            for i in range(n):
-                for j in range(n):
-                    variance += t[i] * covariance[i, j] * t[j]
-                    shared += a[row, i] * covariance[i, j] * a[row, j]
+            for i in columns:
+                across, along = 0.0, 0.0
+                for j in columns:
+                    across += covariance[i, j] * t[j]
+                    along += covariance[i, j] * a[row, j]
+                variance += t[i] * across
+                shared += a[row, i] * along
             own = sigma[row] * sigma[row]
             # A row that is in the fit pulls it; one that is not adds the fit's uncertainty to its own.
             spread = own - weight[row] * variance if weight[row] > 0.0 else own + variance
