@@ -54,6 +54,18 @@ def test_eliminated_nuisances_are_as_good_as_solved_ones(informed):
     assert covariance == pytest.approx(expected_covariance, abs=1e-9)
 
 
+def test_columns_that_are_zero_in_some_satellites_are_solved_like_others():
+    """A bias of one signal is in few rows: the zeros are left out of the sums, and change nothing."""
+    _, a, y, sigma, mu, first, common = system(2)
+    a[:, 1] = 0.0
+    a[1::PER_GROUP, 1] = 1.0
+    a[: 4 * PER_GROUP, 2] = 0.0
+    x, covariance, *_ = solve(a, y, sigma, mu, first, common, np.eye(N), np.ones(N), robust=False)
+    expected, expected_covariance = dense(a, y, sigma, mu, common, np.eye(N), np.ones(N))
+    assert x == pytest.approx(expected, abs=1e-9)
+    assert covariance == pytest.approx(expected_covariance, abs=1e-9)
+
+
 def test_good_data_are_kept_and_their_misfit_is_one():
     ratios = []
     for seed in range(40):
