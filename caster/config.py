@@ -42,6 +42,7 @@ __all__ = [
     "MountConfig",
     "MqttConfig",
     "NetworkInfo",
+    "TlsListen",
     "load_config",
 ]
 
@@ -79,6 +80,16 @@ class Listen(_Model):
     port: Annotated[int, Field(ge=0, le=65535)] = 2101
     queue: Count = 2000
     trusted: tuple[IPvAnyNetwork, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    proxies: tuple[IPvAnyNetwork, ...] = ()
+
+
+class TlsListen(_Model):
+    """A listener that speaks TLS, with its certificate chain and key as PEM files."""
+
+    hosts: tuple[str, ...] = ("0.0.0.0", "::")
+    port: Annotated[int, Field(ge=0, le=65535)] = 2102
+    certificate: Path
+    key: Path
 
 
 class CasterInfo(_Model):
@@ -284,6 +295,7 @@ class Config(BaseSettings):
 
     data_dir: Path = Field(default_factory=_default_data_dir)
     listen: Listen = Listen()
+    tls: tuple[TlsListen, ...] = ()
     caster: CasterInfo = CasterInfo()
     networks: tuple[NetworkInfo, ...] = ()
     limits: Limits = Limits()

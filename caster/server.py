@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
-from ipaddress import ip_address
 
 import structlog
 
 from caster.accounts import Account, Authenticator
 from caster.codec.ntrip import Record, Request, build_table, parse_query, response
-from caster.config import Config
+from caster.config import Config, Listen, TlsListen
 from caster.errors import ConfigError, RefusedError
+from caster.gate import Certificate, Gate, is_within
 from caster.hangups import Hangups
 from caster.mountpoints import Mountpoint, Mountpoints
 from caster.session import Connection
@@ -59,6 +59,7 @@ class Server:
         counters: What has happened.
         hangups: Tells when half-closed clients have gone.
         port: The port listened on (of interest where the configuration says 0).
+        tls_ports: The ports with TLS, one for each `[[tls]]`.
     """
 
     def __init__(self, config: Config, mountpoints: Mountpoints, authenticator: Authenticator) -> None:
@@ -69,9 +70,10 @@ class Server:
         self.connections: set[Connection] = set()
         self.hangups = Hangups()
         self.port = 0
+        self.tls_ports: list[int] = []
         self._watched: set[Connection] = set()
         self._per_address: Counter[str] = Counter()
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[asyncio.Server | Gate] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._table: tuple[float, list[Record], bytes] | None = None
@@ -92,16 +94,14 @@ class Server:
         Raises:
             ConfigError: An address cannot be listened on.
         """
-        loop = asyncio.get_running_loop()
-        for host in self.config.listen.hosts:
-            sock = self._bind(host, self.port or self.config.listen.port)
-            if sock is None:
-                continue
-            self.port = sock.getsockname()[1]
-            queue = self.config.listen.queue
-            self._listeners.append(await loop.create_server(self._connection, sock=sock, backlog=queue))
-        if not self._listeners:
-            raise ConfigError("listen.hosts: none of the addresses can be listened on")
+        certificates = [Certificate(config) for config in self.config.tls]
+        try:
+            self.port = await self._listen("listen", self.config.listen, None)
+            for number, certificate in enumerate(certificates):
+                self.tls_ports.append(await self._listen(f"tls[{number}]", self.config.tls[number], certificate))
+        except ConfigError:
+            await self.stop()
+            raise
         self._sweeper = asyncio.create_task(self._sweep(), name="sweep time-outs")
 
     async def stop(self) -> None:
@@ -131,8 +131,16 @@ class Server:
         self.mountpoints.reload(config)
         self.authenticator.forget()
         self._table = None
+        for listener in self._listeners:
+            if isinstance(listener, Gate):
+                listener.reload()
 
-    # ----- called by connections
+    # ----- called by gates and connections
+
+    def connection(self, address: str = "") -> Connection:
+        """A new connection, of a client whose address a proxy has told."""
+        self._numbers += 1
+        return Connection(self, self._numbers, address)
 
     def now(self) -> float:
         """The loop's time, s."""
@@ -310,11 +318,26 @@ class Server:
 
     # ----- inside
 
-    def _connection(self) -> Connection:
-        self._numbers += 1
-        return Connection(self, self._numbers)
+    async def _listen(self, key: str, config: Listen | TlsListen, certificate: Certificate | None) -> int:
+        """Listen on all addresses of a section; return the port."""
+        port, queue = config.port, self.config.listen.queue
+        count = len(self._listeners)
+        for host in config.hosts:
+            sock = self._bind(key, host, port, has_other=len(self._listeners) > count)
+            if sock is None:
+                continue
+            port = sock.getsockname()[1]
+            if certificate is not None or self.config.listen.proxies:
+                sock.listen(queue)
+                self._listeners.append(Gate(self, sock, certificate))
+            else:
+                loop = asyncio.get_running_loop()
+                self._listeners.append(await loop.create_server(self.connection, sock=sock, backlog=queue))
+        if len(self._listeners) == count:
+            raise ConfigError(f"{key}.hosts: none of the addresses can be listened on")
+        return port
 
-    def _bind(self, host: str, port: int) -> socket.socket | None:
+    def _bind(self, key: str, host: str, port: int, *, has_other: bool) -> socket.socket | None:
         """A listening socket whose options the accepted ones inherit (Linux); None without IPv6 on this machine."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         limits = self.config.limits
@@ -334,20 +357,16 @@ class Server:
             sock.bind((host, port))
         except OSError as error:
             sock.close()
-            if family == socket.AF_INET6 and self._listeners:
+            if family == socket.AF_INET6 and has_other:
                 _log.warning("no IPv6", host=host, error=error.strerror)
                 return None
-            raise ConfigError(f"listen: {host} port {port}: {error.strerror}") from None
+            raise ConfigError(f"{key}: {host} port {port}: {error.strerror}") from None
         sock.setblocking(False)
         return sock
 
     def _is_trusted(self, connection: Connection) -> bool:
         """Connections from these networks are not limited per address."""
-        try:
-            address = ip_address(connection.address)
-        except ValueError:
-            return False
-        return any(address in network for network in self.config.listen.trusted)
+        return is_within(connection.address, self.config.listen.trusted)
 
     async def _sweep(self) -> None:
         """Once a second, look at the clock for the connections that a time-out can happen to."""

@@ -11,7 +11,7 @@ Every connection ends once, in `end`, with a reason of few words that is logged 
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -58,10 +58,10 @@ class Connection(asyncio.Protocol):
         received_bytes: After the head.
     """
 
-    def __init__(self, server: "Server", number: int) -> None:
+    def __init__(self, server: "Server", number: int, address: str = "") -> None:
         self.server = server
         self.number = number
-        self.address = ""
+        self.address = address
         self.request: Request | None = None
         self.received_bytes = 0
         self._opened_s = server.now()
@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._reason = ""
         self._answering = False
         self._flushing_since: float | None = None
+        self._watched: Any = None
 
     # ----- called by asyncio
 
@@ -81,7 +82,7 @@ class Connection(asyncio.Protocol):
         limits = self.server.config.limits
         transport.set_write_buffer_limits(high=0)
         peer = transport.get_extra_info("peername")
-        self.address = peer[0].removeprefix("::ffff:") if peer else ""
+        self.address = self.address or (peer[0].removeprefix("::ffff:") if peer else "")
         self._reader = RequestReader(limits.head_bytes, limits.head_lines)
         refusal = self.server.admit(self)
         if refusal:
@@ -109,14 +110,16 @@ class Connection(asyncio.Protocol):
             self._handler.receive_eof()
         elif not self._answering:
             self._take_bare_request()
-        if self._reason:
+        if self._reason or self.transport.get_extra_info("sslcontext") is not None:  # TLS ends both ways at once
             return False
-        self.server.hangups.watch(self.transport.get_extra_info("socket"), self._on_hangup)
+        self._watched = self.transport.get_extra_info("socket")
+        self.server.hangups.watch(self._watched, self._on_hangup)
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is no more."""
-        self.server.hangups.forget(self.transport.get_extra_info("socket"))
+        if self._watched is not None:
+            self.server.hangups.forget(self._watched)
         self.end("connection lost" if error else "closed by the client")
         self.server.forget(self)
 

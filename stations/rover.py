@@ -165,7 +165,7 @@ class Rover:
             RefusedError: it refuses.
         """
         target = self.target
-        reader, writer = await connect(target.host, target.port)
+        reader, writer = await connect(target.host, target.port, tls=target.tls)
         opened = asyncio.Event()
         listener = asyncio.create_task(self._listen(reader, opened), name=f"listen to {target}")
         sender = asyncio.create_task(self._speak(writer, opened, upload), name=f"speak to {target}")

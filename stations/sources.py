@@ -42,7 +42,7 @@ def open_source(
 
     Args:
         address: A path, or `file://`, `tcp://HOST:PORT`, `serial:///dev/ttyACM0?baud=460800`,
-            `ntrip://[USER:PASS@]HOST:PORT/MOUNT`.
+            `ntrip://[USER:PASS@]HOST:PORT/MOUNT`, `ntrips://` for TLS.
         speed: Of a file, relative to its own time tags; 0: as fast as it is read.
         loop: Of a file: begin again at its end.
         navigation: Files with ephemerides to send along with a file's observations; without any, those beside the
@@ -118,7 +118,7 @@ async def _pieces(reader: asyncio.StreamReader, name: str) -> AsyncIterator[byte
 
 async def _ntrip(address: str) -> AsyncIterator[bytes]:
     target = parse_target(address)
-    reader, writer = await connect(target.host, target.port)
+    reader, writer = await connect(target.host, target.port, tls=target.tls)
     try:
         writer.write(get_request(target.mount, f"{target.host}:{target.port}", credentials=target.credentials))
         replies = ReplyReader()
@@ -178,6 +178,7 @@ def _read_port(port: Any, address: str) -> bytes:
 
 _OPENERS: Final[dict[str, Callable[[str], AsyncIterator[bytes]]]] = {
     "ntrip": _ntrip,
+    "ntrips": _ntrip,
     "serial": _serial,
     "tcp": _tcp,
 }

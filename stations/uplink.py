@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import random
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -30,7 +31,7 @@ from caster.errors import ConfigError, DipperError, RefusedError, SourceError
 
 __all__ = ["Target", "Uplink", "UplinkCounters", "connect", "parse_target"]
 
-DEFAULT_PORT: Final = 2101
+DEFAULT_PORTS: Final = {"ntrip": 2101, "ntrips": 443}
 ANSWER_TIMEOUT_S: Final = 10.0
 """A caster that accepts the connection and says nothing for so long is taken for dead."""
 WRITE_TIMEOUT_S: Final = 10.0
@@ -42,16 +43,17 @@ _MOUNT_TAKEN: Final = 409
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a stream goes to or comes from: an `ntrip://` address."""
+    """Where a stream goes to or comes from: an `ntrip://` address, or `ntrips://` for TLS."""
 
     host: str
     port: int
     mount: str
     credentials: Credentials | None
+    tls: bool = False
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"ntrip://{host}:{self.port}/{self.mount}"
+        return f"ntrip{'s' * self.tls}://{host}:{self.port}/{self.mount}"
 
 
 @dataclass(slots=True)
@@ -65,38 +67,45 @@ class UplinkCounters:
 
 
 def parse_target(address: str) -> Target:
-    """Read `ntrip://[USER:PASS@]HOST[:PORT]/MOUNT`; user and password may be percent-encoded.
+    """Read `ntrip[s]://[USER:PASS@]HOST[:PORT]/MOUNT`; user and password may be percent-encoded.
 
     Raises:
         ConfigError: it is something else; the text never shows the password.
     """
     parts = urlsplit(address)
     try:
-        port = parts.port or DEFAULT_PORT
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
     except ValueError:
         raise ConfigError("the port of the NTRIP address is not a number from 1 to 65535") from None
-    if parts.scheme != "ntrip" or not parts.hostname:
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise ConfigError("not an address of the form ntrip://USER:PASS@HOST:PORT/MOUNT")
     credentials = None
     if parts.username is not None:
         credentials = Credentials(unquote(parts.username), unquote(parts.password or ""))
-    return Target(parts.hostname, port, unquote(parts.path.lstrip("/")), credentials)
+    return Target(parts.hostname, port, unquote(parts.path.lstrip("/")), credentials, parts.scheme == "ntrips")
 
 
-async def connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a TCP connection.
+async def connect(host: str, port: int, *, tls: bool = False) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a TCP connection, with TLS where asked for: the certificate must be of a known authority and for the host.
 
     Raises:
         SourceError: there is none to be had; the text names the address.
     """
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            return await asyncio.open_connection(host, port)
+            return await asyncio.open_connection(host, port, ssl=ssl.create_default_context() if tls else None)
     except TimeoutError:
         raise SourceError(f"{host}:{port}: no answer within {ANSWER_TIMEOUT_S:.0f} s") from None
+    except ssl.SSLError as error:
+        raise SourceError(f"{host}:{port}: TLS: {_tls_reason(error)}") from None
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
         raise SourceError(f"{host}:{port}: {reason}") from None
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    """What OpenSSL says, without its file and line."""
+    return str(getattr(error, "verify_message", "") or error.reason or error).lower().replace("_", " ")
 
 
 @dataclass(slots=True)
@@ -169,7 +178,7 @@ class Uplink:
 
     async def _open(self) -> _Connection:
         """Connect, ask to be taken as the mount's source and wait for the answer."""
-        reader, writer = await connect(self.target.host, self.target.port)
+        reader, writer = await connect(self.target.host, self.target.port, tls=self.target.tls)
         try:
             writer.write(self._request())
             async with asyncio.timeout(ANSWER_TIMEOUT_S):

@@ -59,7 +59,8 @@ def _announce(caster: "Caster") -> None:
     if caster.first_password:
         typer.echo(f"first start: the operator's account is 'operator', its password {caster.first_password}")
     hosts = ", ".join(caster.config.listen.hosts)
-    typer.echo(f"dipper: listening on port {caster.port} ({hosts}); data in {caster.config.data_dir}")
+    tls = "".join(f", TLS on port {port}" for port in caster.server.tls_ports)
+    typer.echo(f"dipper: listening on port {caster.port} ({hosts}){tls}; data in {caster.config.data_dir}")
     sys.stdout.flush()
 
 

@@ -4,7 +4,6 @@ import asyncio
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -21,7 +20,7 @@ _COLUMNS = ("mountpoint", "identifier", "format", "format_details", "nav_system"
 
 
 def sourcetable(
-    url: Annotated[str, typer.Argument(help="ntrip://[USER:PASSWORD@]HOST[:PORT]")],
+    url: Annotated[str, typer.Argument(help="ntrip://[USER:PASSWORD@]HOST[:PORT], or ntrips://")],
     match: Annotated[str, typer.Option(help="Only rows whose fields equal these, as 'STR;;;;;;;;CHN'.")] = "",
     filter_: Annotated[str, typer.Option("--filter", help="Only rows that pass, as 'STR;;;;;;;;;>30'.")] = "",
     ntrip: Annotated[int, typer.Option(min=1, max=2, help="The protocol's version.")] = 2,
@@ -50,18 +49,17 @@ async def fetch_table(url: str, query: str = "", version: int = 2) -> "list[Reco
         DipperError: The URL is none, or the caster cannot be reached.
         RefusedError: The caster refuses.
     """
-    from caster.codec.ntrip import Credentials, Refused, ReplyReader, TableReceived, get_request
+    from caster.codec.ntrip import Refused, ReplyReader, TableReceived, get_request
+    from stations.uplink import connect, parse_target
 
-    parts = urlsplit(url)
-    if parts.scheme != "ntrip" or not parts.hostname:
-        raise DipperError(f"{url}: no URL such as ntrip://HOST:PORT")
-    host, port = parts.hostname, parts.port or 2101
-    who = Credentials(unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-    request = get_request(f"?{query}" if query else "", f"{host}:{port}", version=version, credentials=who)
+    target = parse_target(url)
+    host, port = target.host, target.port
+    question, login = f"?{query}" if query else "", target.credentials
+    request = get_request(question, f"{host}:{port}", version=version, credentials=login)
     reply = ReplyReader()
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await connect(host, port, tls=target.tls)
             try:
                 writer.write(request)
                 while True:
