@@ -1,7 +1,8 @@
 """`python -m bench NAME...`: run benchmarks by name, with their peers in the same run; without a name, list them.
 
 A benchmark is a module of `bench` with `run(peers, names, *, repeat, note)` that returns rows (dataclasses, all of one
-type); `NAME:PART` runs a part of it alone. A peer that is not installed is left out, and the output says so.
+type); `NAME:PART` runs a part of it alone. A peer that is not installed is left out, and the output says so. A module
+with `write_results(rows, folder)` renews its tables in `bench/results` when it is run as a whole.
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ BENCHMARKS: Final = {
     "network": "network corrections",
     "end-to-end": "from a station's frame to a rover's fix",
 }
+RESULTS: Final = Path(__file__).parent / "results"
 
 
 def main(
@@ -44,8 +46,11 @@ def main(
     peers = {name: Path(path) for name, _, path in (text.partition("=") for text in peer or [])}
     record: dict[str, Any] = {}
     for name, parts in _wanted(names).items():
-        rows = _load(name).run(peers, parts, repeat=repeat, note=lambda text: console.print(text, style="dim"))
+        module = _load(name)
+        rows = module.run(peers, parts, repeat=repeat, note=lambda text: console.print(text, style="dim"))
         console.print(table_of(name, rows))
+        if not parts and hasattr(module, "write_results"):
+            module.write_results(rows, RESULTS)
         record[name] = [dataclasses.asdict(row) for row in rows]
     if json_file is not None:
         json_file.write_text(json.dumps(record, indent=1) + "\n")

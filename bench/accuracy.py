@@ -2,6 +2,7 @@
 
 Recordings and truth are those of `../shared/data` beside the checkout; a set that is not there is left out, and the
 notes say so. rnx2rtkp reads RINEX alone: raw streams are converted by convbin first, which loses what it cannot decode.
+A run of every set writes its tables to `bench/results`, one of each mode.
 Availability is of the epochs that the rover recorded; errors are of the epochs that have a truth.
 """
 
@@ -36,6 +37,7 @@ __all__ = [
     "systems_mask",
     "to_markdown",
     "unpacked",
+    "write_results",
 ]
 
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -45,6 +47,18 @@ _CONFIGURATION: Final = "pos1-ionoopt=brdc\npos1-tropopt=saas\npos1-sateph=brdc\
 _SYSTEM_BITS: Final = {"G": 1, "R": 4, "E": 8, "J": 16, "C": 32}
 _TIMEOUT_S: Final = 600
 _WEEK_MS: Final = 604_800_000
+_SECOND_MS: Final = 1000
+_OFF_SECOND_MAX_MS: Final = 20
+_GGA_FIXED: Final = 4
+
+_HEAD: Final = """# Accuracy beside rnx2rtkp: {mode}
+
+Written by `python -m bench accuracy`. Both solvers: elevation mask 10 degrees, broadcast orbits and ionosphere,
+Saastamoinen, the same base coordinates; all other options are each program's defaults. Our seconds include reading the
+raw or packed files, where rnx2rtkp reads plain RINEX; other work on the machine makes them rough.
+
+* Within protection level: share of epochs whose horizontal error the level that came with the position bounds.
+"""
 
 Truth = dict[int, NDArray[np.float64]]
 """ECEF (3,) by milliseconds of GPST; key -1: an antenna at rest."""
@@ -71,7 +85,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """A recording with truth: files in its folder, the base's ECEF, and where the truth comes from."""
+    """A recording with truth: files in its folder, the base's ECEF, and where the truth comes from.
+
+    `peer_files` are the rover, the base and navigation as RINEX where rnx2rtkp cannot read our input; `convert_at`, the
+    GPST date of raw RTCM that convbin makes RINEX of. `remark` goes under the table.
+    """
 
     name: str
     folder: str
@@ -83,6 +101,8 @@ class Set:
     systems: tuple[str, ...] = ("G", "C", "GEJC", "GREJC")
     interval_s: float = 0.0
     convert_at: str = ""
+    peer_files: tuple[str, ...] = ()
+    remark: str = ""
 
 
 def at_rest(x_m: float, y_m: float, z_m: float) -> Callable[[Path], Truth]:
@@ -94,6 +114,23 @@ def _car(folder: Path) -> Truth:
     """Shanghai: week, seconds of week, ECEF."""
     rows = np.genfromtxt(folder / "reference_trajectory.csv", delimiter=",", skip_header=1)
     return {round(row[0]) * _WEEK_MS + round(row[1] * 1000): row[2:5] for row in rows}
+
+
+def _walk(folder: Path) -> Truth:
+    """Galway: week, seconds of week, GGA quality, ECEF; the epochs that the receiver itself has fixed."""
+    rows = np.genfromtxt(folder / "reference_gga.csv", delimiter=",", usecols=range(6))
+    rows = rows[rows[:, 2] == _GGA_FIXED]
+    return {round(row[0]) * _WEEK_MS + round(row[1] * 1000): row[3:6] for row in rows}
+
+
+def _drive(folder: Path) -> Truth:
+    """Barcelona: week, seconds of week, latitude and longitude in degrees, height."""
+    text = read_plain(folder / "reference_trajectory.csv.xz").decode()
+    rows = np.genfromtxt(text.splitlines(), delimiter=",", usecols=range(5))
+    return {
+        round(week) * _WEEK_MS + round(tow_s * 1000): np.array(ecef_from_geodetic(lat, lon, height_m)).reshape(3)
+        for week, tow_s, lat, lon, height_m in rows * (1, 1, *np.radians((1, 1)), 1)
+    }
 
 
 _NAGOYA_BASE: Final = ecef_from_geodetic(np.radians(35.134707705), np.radians(136.977577939), 104.853)
@@ -111,6 +148,7 @@ SETS: Final = (
     Set(
         "stromlo-70m", "str-stromlo-70m", "week-rollover-STR24.rtcm3.gz", "week-rollover-STR17.rtcm3.gz", (), _STR2,
         _STR1, convert_at="2018/07/14 23:45:00",
+        remark="rnx2rtkp's converter mistakes the week after the roll-over, so it sees half of the base's epochs.",
     ),
     Set(
         "fujisawa-5km", "cssrlib-static-2021078-5km", "SEPT078M1.21O.xz", "3034078M1.21O.xz", ("SEPT078M.21P.xz",),
@@ -129,10 +167,26 @@ SETS: Final = (
         "tibet-418m", "bds-monitor-418m", "540423496360.2026-05-15.rtcm3.xz", "540423494727.2026-05-15.rtcm3.xz", (),
         at_rest(_BDS_BASE[0] - 236.553, _BDS_BASE[1] - 68.861, _BDS_BASE[2] - 337.870), _BDS_BASE, ("C",), 0.0,
         "2026/05/15 00:00:00",
+        remark="truth is relative to a base that is known to metres; BeiDou alone, hills all around.",
     ),
     Set(
         "shanghai-car", "shanghai-car-vrs", "rover.rtcm3.xz", "base-vrs.rtcm3.xz", (), _car,
         (-2_845_676.4110, 4_661_619.4022, 3_283_215.3241), ("C", "GEJC", "GREJC"), 0.0, "2023/05/19 06:30:00",
+        remark="the converter drops B2a; the solver takes it.",
+    ),
+    Set(
+        "galway-walk", "jd-walk-20181009", "rover-20181009-1221.ubx.gz", "base-20181009-1220.ubx.gz", (), _walk,
+        (3_774_696.5547, -596_647.9083, 5_089_485.6511), ("G", "GR"),
+        peer_files=("convbin-rover.obs.gz", "convbin-base.obs.gz", "convbin-base.nav.gz"),
+        remark="single frequency; truth is the receiver's own RTK where it is fixed. We take the base's RTCM, which is"
+        " denser; rnx2rtkp its UBX by convbin, which has fewer damaged epochs.",
+    ),
+    Set(
+        "barcelona-car", "mosaic-car-barcelona", "CARD00ESP_R_20203341240_20M_01S_MO.rnx.xz",
+        "MARE00ESP_R_20203341240_20M_01S_MO.rnx.xz", ("CARD00ESP_R_20203340900_15H_MN.rnx.xz",), _drive,
+        (4_777_633.8947, 203_108.9850, 4_206_595.1487), ("G", "C", "GEC", "GREC"),
+        remark="the reference is a third party's and itself wrong by metres in places: its rows show robustness"
+        " (availability, gross errors), not rank.",
     ),
 )  # fmt: skip
 
@@ -218,7 +272,8 @@ def unpacked(item: Set, folder: Path, convbin: str) -> list[Path]:
     """Rover, base and navigation as plain RINEX; empty where raw streams cannot be converted."""
     files: list[Path] = []
     navigation: list[Path] = []
-    for role, name in (("rover", item.rover), ("base", item.base)):
+    rover, base, *others = item.peer_files or (item.rover, item.base, *item.navigation)
+    for role, name in (("rover", rover), ("base", base)):
         plain = folder / f"{role}.bin"
         plain.write_bytes(read_plain(DATA / item.folder / name))
         if item.convert_at:
@@ -231,7 +286,7 @@ def unpacked(item: Set, folder: Path, convbin: str) -> list[Path]:
             navigation += [ephemerides] if ephemerides.exists() else []
             plain = observation
         files.append(plain)
-    for number, name in enumerate(item.navigation):
+    for number, name in enumerate(others):
         navigation.append(folder / f"{number}.nav")
         navigation[-1].write_bytes(read_plain(DATA / item.folder / name))
     return files + navigation
@@ -242,12 +297,22 @@ def errors_of(fixes: list[tuple[int, NDArray[np.float64]]], truth: Truth) -> NDA
     rows = []
     axes = np.empty((3, 3))
     for time_ns, position in fixes:
-        place = truth.get(-1, truth.get(round(time_ns / 1e6)))
+        place = _place(truth, round(time_ns / 1e6))
         if place is not None:
             lat, lon, _ = geodetic_from_ecef(place[0], place[1], place[2])
             enu_axes(lat, lon, axes)
             rows.append(axes @ (position - place))
     return np.array(rows).reshape(-1, 3)
+
+
+def _place(truth: Truth, time_ms: int) -> NDArray[np.float64] | None:
+    """Where the antenna was.
+
+    Receivers that do not steer their clock tag epochs some milliseconds off the second of their own positions.
+    """
+    second_ms = round(time_ms / _SECOND_MS) * _SECOND_MS
+    nearest_ms = second_ms if abs(time_ms - second_ms) <= _OFF_SECOND_MAX_MS else time_ms
+    return truth.get(-1, truth.get(time_ms, truth.get(nearest_ms)))
 
 
 def _bounded(fixes: list[Fix], truth: Truth) -> float:
@@ -297,3 +362,11 @@ def to_markdown(rows: list[Row]) -> str:
         for r in rows
     ]
     return head + "".join(lines)
+
+
+def write_results(rows: list[Row], folder: Path) -> None:
+    """Write a table of each mode, with what has to be known of its sets."""
+    remarks = "".join(f"* {item.name}: {item.remark}\n" for item in SETS if item.remark)
+    for mode in _MODES:
+        table = to_markdown([row for row in rows if row.mode == mode])
+        (folder / f"accuracy-{mode}.md").write_text(_HEAD.format(mode=mode) + remarks + "\n" + table)
