@@ -1,4 +1,4 @@
-"""Recordings as epochs: RINEX, CRINEX, RTCM 3 and UBX files, unpacked or not.
+"""Recordings as epochs: RINEX, CRINEX, RTCM 3, UBX and SBF files, unpacked or not.
 
 What a file is shows in its first bytes, never in its name. A log that holds a receiver's raw measurements and its RTCM
 (a u-blox base logs both) is read by what has more epochs. Whatever ephemerides it holds go to a pool that all files of
@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from caster.codec import sbf
 from caster.codec.rinex.header import Header
 from caster.codec.rinex.navigation import read_navigation
 from caster.codec.rinex.observation import ObservationFile
@@ -113,7 +114,7 @@ class Session:
                 self._read_stream(path, data, recording, stated_ns)
         if not recording.epochs:
             raise SourceError(
-                f"{', '.join(map(str, paths))}: no observations of RINEX, RTCM 3 (MSM4 to 7, 1001 to 1012) or UBX"
+                f"{', '.join(map(str, paths))}: no observations of RINEX, RTCM 3 (MSM4 to 7, 1001 to 1012), UBX or SBF"
             )
         recording.epochs.sort(key=lambda epoch: epoch.time_ns)
         return recording
@@ -132,9 +133,10 @@ class Session:
             recording.position_ecef_m = recording.station.position_ecef_m
 
     def _read_stream(self, path: Path, data: bytes, recording: Recording, stated_ns: int | None) -> None:
-        """Take the epochs, the ephemerides and the position of a stream of RTCM 3 frames, UBX messages, or both."""
+        """Take the epochs, the ephemerides and the position of a stream of RTCM 3 frames, UBX messages, SBF blocks."""
         warnings: list[str] = []
         raw = self._read_ubx(data, warnings) if SYNC in data else []
+        raw = (self._read_sbf(data, warnings) if not raw and sbf.SYNC in data else []) or raw
         assembler = EpochAssembler(
             raw[0].time_ns if raw else stated_ns, ephemerides=self.ephemerides, channels=self._channels
         )
@@ -169,6 +171,22 @@ class Session:
         self.ephemerides.add_klobuchar("gps", subframes.klobuchar_gps)
         for slot, channel in subframes.channels.items():
             self._channels[slot - 1] = channel
+        return [epoch for epoch in epochs if len(epoch)]
+
+    def _read_sbf(self, data: bytes, warnings: list[str]) -> list[Epoch]:
+        """Epochs of a Septentrio receiver's measurements; its navigation blocks go to the pool."""
+        tracking = Tracking()
+        epochs: list[Epoch] = []
+        for number, block in sbf.sbf_blocks(data):
+            try:
+                if number == sbf.MEAS_EPOCH:
+                    epochs.append(sbf.meas_epoch(block, tracking, self._channels))
+                elif number in sbf.NAVIGATION:
+                    self.ephemerides.add(sbf.navigation(number, block))
+                elif number in sbf.IONOSPHERE:
+                    self.ephemerides.add_klobuchar(sbf.IONOSPHERE[number], sbf.ionosphere(block))
+            except FormatError as error:
+                warnings[_WARNINGS_MAX - 1 :] = [str(error)]
         return [epoch for epoch in epochs if len(epoch)]
 
 

@@ -45,9 +45,7 @@ def spread(args: list[str]) -> list[str]:
 
 def solve(
     mode: Annotated[str, typer.Option(help="single, dgnss; kinematic and static resolve ambiguities.")],
-    rover: Annotated[
-        list[Path], typer.Option(help="Observations of the rover: RINEX, CRINEX, RTCM 3; compressed or not.")
-    ],
+    rover: Annotated[list[Path], typer.Option(help="Rover: RINEX, CRINEX, RTCM 3, UBX, SBF; compressed or not.")],
     base: Annotated[list[Path] | None, typer.Option(help="Observations of the base.")] = None,
     nav: Annotated[
         list[Path] | None, typer.Option(help="Navigation files, where the others hold no ephemerides.")

@@ -54,7 +54,7 @@ def push(
 
 @app.command()
 def check(
-    source: Annotated[list[Path], typer.Argument(help="Files of one station: RTCM 3, RINEX, UBX")],
+    source: Annotated[list[Path], typer.Argument(help="Files of one station: RTCM 3, RINEX, UBX, SBF")],
     nav: Annotated[
         list[Path] | None, typer.Option(help="Ephemerides for its position; default: those in or beside it")
     ] = None,
