@@ -24,7 +24,7 @@ from caster.epochs import EpochAssembler
 from caster.hub import Mount
 from caster.mountpoints import Mountpoint, Mountpoints, StationMountpoint
 from caster.nearest import StationMap
-from caster.stationinfo import StationInfo
+from caster.stationinfo import EPOCHS_MAX, StationInfo
 from caster.tracking import new_channels
 from caster.workers import Workers
 from solver import spp
@@ -46,6 +46,10 @@ DATE_WAIT_NS: Final = 30 * NS
 """How long a stream may take to date itself before the time of reception is believed; ephemerides repeat sooner."""
 STATION_LEAD_NS: Final = 2 * 3600 * NS
 """A rover's ephemeris is taken where it is newer than the stations' by this much: then they have stopped sending it."""
+EPOCHS_TOTAL: Final = 60_000
+"""Epochs kept of all needed stations together, some 10 kB each; one station alone keeps at most its own limit."""
+EPOCHS_MIN: Final = 20
+"""Each needed station keeps at least these: its rovers' streams may lag behind its own by some seconds."""
 RECENT_FRAMES_MAX: Final = 4096
 """Ephemeris frames remembered, since the stations of a network send the same ones again and again."""
 
@@ -139,12 +143,14 @@ class Station:
     def need(self) -> None:
         """Somebody needs the observations from now on."""
         self.needed += 1
+        self._engine.share_epochs(self.needed == 1)
 
     def release(self) -> None:
         """Somebody needs them no more; with nobody left, nothing is decoded."""
         self.needed -= 1
         if not self.needed:
             self.info.forget_epochs()
+            self._engine.share_epochs(-1)
 
     def tick(self, now_ns: int, now_s: float) -> None:
         """Close what waits too long, and now and then compare the station's place with its observations."""
@@ -165,7 +171,7 @@ class Station:
     def _take_epochs(self, epochs: list[Epoch]) -> None:
         if self.needed:
             for epoch in epochs:
-                self.info.take_epoch(epoch)
+                self.info.take_epoch(epoch, self._engine.epochs_max)
 
     def _take_position(self) -> None:
         info, said, before = self.info, self.stream.assembler.station, self.info.position_ecef_m
@@ -198,6 +204,7 @@ class Engine:
         workers: The solver's threads.
         stations: By name of their mountpoint.
         stations_map: The healthy ones and where they are; replaced, never changed.
+        epochs_max: Epochs that each needed station may keep.
         on_map: Called when `stations_map` was replaced.
         on_tick: Called with the time (ns of GPST) at each tick.
     """
@@ -212,6 +219,8 @@ class Engine:
         self.stations_map = StationMap()
         self.on_map: list[Callable[[], None]] = []
         self.on_tick: list[Callable[[int], None]] = []
+        self.epochs_max = EPOCHS_MAX
+        self._needed = 0
         self._faults: dict[str, str] = {}
         self._recent: dict[bytes, None] = {}
         self._station_toe_ns: dict[int, int] = {}
@@ -244,6 +253,11 @@ class Engine:
     def fault(self, name: str) -> str:
         """Why a station cannot serve rovers, as of the last look; empty where it can."""
         return self._faults.get(name, "unknown")
+
+    def share_epochs(self, change: int) -> None:
+        """Share the epochs that may be kept among more or fewer needed stations."""
+        self._needed += change
+        self.epochs_max = min(EPOCHS_MAX, max(EPOCHS_MIN, EPOCHS_TOTAL // max(1, self._needed)))
 
     def take_ephemeris(self, record: NDArray[Any], trusted: bool) -> int:
         """Take one record into the pool, if it may be; how many were new."""

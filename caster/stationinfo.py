@@ -18,8 +18,8 @@ from solver.timescale import NS
 
 __all__ = ["EPOCHS_MAX", "FRAME_AGE_MAX_S", "BaseEpoch", "StationInfo"]
 
-EPOCHS_MAX: Final = 20
-"""Epochs kept of a station that is decoded: its rovers' streams may lag behind its own by some seconds."""
+EPOCHS_MAX: Final = 600
+"""Epochs kept of a station that is decoded: a recording that a rover uploads may have been started minutes later."""
 FRAME_AGE_MAX_S: Final = 15.0
 """A station that has been silent for longer serves nobody; slow stations send every 10 s."""
 EARTH_RADIUS_M: Final = (6_340_000.0, 6_400_000.0)
@@ -85,14 +85,14 @@ class StationInfo:
         "station_id",
     )
 
-    def __init__(self, name: str, epochs_max: int = EPOCHS_MAX) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
         self.position_ecef_m: NDArray[np.float64] | None = None
         self.station_id = 0
         self.moves = 0
         self.positions_refused = 0
         self.epochs_seen = 0
-        self._epochs: deque[BaseEpoch] = deque(maxlen=epochs_max)
+        self._epochs: deque[BaseEpoch] = deque()
         self._frame_s = -np.inf
         self._strikes = 0
 
@@ -115,8 +115,8 @@ class StationInfo:
         self.position_ecef_m = np.array(position_ecef_m, np.float64)
         return True
 
-    def take_epoch(self, epoch: Epoch) -> None:
-        """Keep an epoch, if it is known where it was measured.
+    def take_epoch(self, epoch: Epoch, epochs_max: int = EPOCHS_MAX) -> None:
+        """Keep an epoch, if it is known where it was measured, and at most so many.
 
         One that is older than the last comes from a restarted stream, and what is kept is dropped.
         """
@@ -125,6 +125,8 @@ class StationInfo:
             self._epochs.clear()
         if self.position_ecef_m is not None:
             self._epochs.append(BaseEpoch(epoch, self.position_ecef_m, self.station_id))
+        while len(self._epochs) > epochs_max:
+            self._epochs.popleft()
 
     def take_own_position(self, solved_ecef_m: NDArray[np.float64]) -> bool:
         """Compare the place that the station says with one solved from its observations; whether they agree."""
@@ -135,12 +137,15 @@ class StationInfo:
         return agrees
 
     def epoch_for(self, time_ns: int, age_max_s: float) -> BaseEpoch | None:
-        """The latest epoch that is not later than an instant and at most `age_max_s` older."""
+        """The latest epoch that is not later than an instant, or else the first later one, within `age_max_s`."""
+        chosen = None
         for held in reversed(self._epochs):
-            age_s = (time_ns - held.epoch.time_ns) / NS
-            if age_s >= 0.0:
-                return held if age_s <= age_max_s else None
-        return None
+            chosen = held
+            if held.epoch.time_ns <= time_ns:
+                break
+        if chosen is None or abs(time_ns - chosen.epoch.time_ns) > age_max_s * NS:
+            return None
+        return chosen
 
     def last_epoch(self) -> Epoch | None:
         """The latest epoch; None: the station is not decoded, or has measured nothing yet."""

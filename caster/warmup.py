@@ -25,8 +25,8 @@ __all__ = ["CACHE_BYTES_MAX", "SHOWN_AFTER_S", "compiled_folders", "prune_cache"
 
 CACHE_BYTES_MAX: Final = 256 << 20
 """Compiled code kept of other versions of the sources; one version has about 20 MB."""
-SHOWN_AFTER_S: Final = 1.0
-"""A warm start takes less and shows nothing."""
+SHOWN_AFTER_S: Final = 2.0
+"""A warm start takes about one and shows nothing."""
 
 _one_at_a_time: Final = threading.Lock()
 

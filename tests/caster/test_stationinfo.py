@@ -42,16 +42,21 @@ def test_the_latest_epoch_that_is_not_later_serves_a_rover():
     assert info.epoch_for(START_NS + 9 * NS, 5.0).station_id == 17
 
 
-def test_an_epoch_too_old_or_later_than_the_rover_does_not_serve():
+def test_a_rover_that_lags_gets_the_first_epoch_that_there_is():
+    assert station(range(10)).epoch_for(START_NS - NS, 5.0).epoch.time_ns == START_NS
+
+
+def test_an_epoch_too_far_away_does_not_serve():
     info = station(range(10))
     assert info.epoch_for(START_NS + 15 * NS, 5.0) is None
-    assert info.epoch_for(START_NS - NS, 5.0) is None
+    assert info.epoch_for(START_NS - 6 * NS, 5.0) is None
 
 
-def test_epochs_are_bounded():
-    info = station(range(3 * EPOCHS_MAX))
-    assert info.epoch_for(START_NS + (2 * EPOCHS_MAX - 1) * NS, 1e9) is None
-    assert info.epoch_for(START_NS + 2 * EPOCHS_MAX * NS, 1e9) is not None
+def test_epochs_are_bounded_and_a_tighter_bound_takes_effect_at_once():
+    info = station(range(EPOCHS_MAX + 20))
+    assert info.epoch_for(START_NS, 1e9).epoch.time_ns == START_NS + 20 * NS
+    info.take_epoch(epoch_at(EPOCHS_MAX + 20), epochs_max=3)
+    assert info.epoch_for(START_NS, 1e9).epoch.time_ns == START_NS + (EPOCHS_MAX + 18) * NS
 
 
 def test_a_restarted_recording_drops_the_later_epochs():
