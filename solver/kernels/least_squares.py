@@ -106,8 +106,10 @@ def _assemble(
 ) -> None:  # fmt: skip
     """Write the reduced normal equations; keep per satellite the inverse 2 x 2 block and its couplings for later."""
     n = a.shape[1]
-    normal[:, :] = prior
-    b[:] = prior_b
+    for i in range(n):  # not normal[:, :] = prior: its check of shapes alone takes seconds to compile
+        b[i] = prior_b[i]
+        for j in range(n):
+            normal[i, j] = prior[i, j]
     for g in range(len(first) - 1):
         c0, c1 = nuisance[g, :n], nuisance[g, n : 2 * n]
         columns = active[g, : actives[g]]
