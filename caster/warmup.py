@@ -31,18 +31,24 @@ SHOWN_AFTER_S: Final = 2.0
 _one_at_a_time: Final = threading.Lock()
 
 
-def warm_up(steps: Mapping[str, Callable[[], None]], console: Console | None = None) -> dict[str, float]:
+def warm_up(
+    steps: Mapping[str, Callable[[], None]],
+    console: Console | None = None,
+    on_cold: Callable[[], object] = lambda: None,
+) -> dict[str, float]:
     """Run each step once, with a progress bar where they take longer than a moment.
 
     Args:
         steps: What to run, by the name to show.
         console: Where to show it; None: nowhere.
+        on_cold: Called once where there is something to compile: numba compiles on one core, so another process can
+            compile what comes later meanwhile.
 
     Returns:
         Seconds that each step took.
     """
     seconds: dict[str, float] = {}
-    with _one_at_a_time, _late_progress(console) as progress:
+    with _one_at_a_time, _late_progress(console, on_cold) as progress:
         task = progress.add_task("", total=len(steps))
         for name, step in steps.items():
             progress.update(task, description=name)
@@ -54,12 +60,13 @@ def warm_up(steps: Mapping[str, Callable[[], None]], console: Console | None = N
 
 
 @contextmanager
-def _late_progress(console: Console | None) -> Iterator[Progress]:
+def _late_progress(console: Console | None, on_cold: Callable[[], object]) -> Iterator[Progress]:
     """A progress bar that appears after `SHOWN_AFTER_S`; one plain line where the console is no terminal."""
     title = TextColumn("Compiling kernels, once: {task.description}")
     progress = Progress(title, BarColumn(), TimeElapsedColumn(), console=console, transient=True)
 
     def show() -> None:
+        on_cold()
         if console is not None and console.is_terminal:
             progress.start()
         elif console is not None:

@@ -13,6 +13,8 @@ import csv
 import importlib.util
 import math
 import secrets
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -31,13 +33,24 @@ from caster.config import Config, load_config
 from caster.errors import SourceError
 from caster.positioning import FixMountpoint
 from caster.services import PositioningService
+from caster.warmup_steps import loop_steps
 from solver.kernels.geodesy import ecef_from_geodetic, enu_axes, geodetic_from_ecef
 from solver.timescale import leap_seconds
 from stations.rover import Place, Rover
 from stations.sources import open_source
 from stations.uplink import Target, Uplink
 
-__all__ = ["BASE", "DATASET", "PACKAGE", "Answers", "Demo", "Recordings", "find_recordings"]
+__all__ = [
+    "BASE",
+    "DATASET",
+    "PACKAGE",
+    "Answers",
+    "Demo",
+    "Recordings",
+    "compile_reading",
+    "find_recordings",
+    "warm_reading",
+]
 
 PACKAGE: Final = "gnss_benchmark"
 DATASET: Final = "mosaicx5_multi_dynamic"
@@ -89,6 +102,25 @@ def find_recordings() -> Recordings:
         if not file.is_file():
             raise SourceError(f"{file} is missing: the demonstration needs version 2.3.0 of gnss-benchmark")
     return Recordings(base, rover, navigation, _read_reference(reference))
+
+
+def compile_reading() -> "subprocess.Popen[bytes]":
+    """Compile in another process what reads and encodes the recordings, into the cache that all processes share."""
+    command = [sys.executable, "-c", "from stations.demo import warm_reading; warm_reading()"]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def warm_reading() -> None:
+    """Read and encode a recording and decode a stream, so that `start_peers` finds the kernels for it compiled."""
+    files = find_recordings()
+
+    async def read() -> None:
+        source = open_source(str(files.base), navigation=[files.navigation])
+        await anext(source)
+
+    asyncio.run(read())
+    for step in loop_steps().values():
+        step()
 
 
 def _read_reference(path: Path) -> dict[int, NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import subprocess
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-PATIENCE_S = 60.0
-"""A demonstration of fewer seconds still waits this long for its first corrected position: kernels may be compiled."""
+PATIENCE_S = 30.0
+"""So long the rovers have for their first corrected position, however few seconds were asked for."""
 REFRESH_S = 0.5
 LINE_EVERY_S = 5.0
 
@@ -49,13 +50,18 @@ def demo(
 async def _run(running: "Demo", console: "Console", seconds: float | None) -> None:
     from caster.warmup import prune_cache, warm_up
     from caster.warmup_steps import service_steps
+    from stations.demo import compile_reading
     from stations.demo_view import summary, where_to_look
 
     started_s = time.monotonic()
+    helpers: list[subprocess.Popen[bytes]] = []
     async with running:
         _say(console, f"The caster listens on {running.address}.")
-        await asyncio.to_thread(warm_up, service_steps(), console)
+        longest_first = dict(reversed(list(service_steps().items())))  # the other process takes the rest meanwhile
+        await asyncio.to_thread(warm_up, longest_first, console, lambda: helpers.append(compile_reading()))
         _say(console, "Reading the recordings.")
+        for helper in helpers:
+            await asyncio.to_thread(helper.wait)
         await running.start_peers()
         _say(console, "Station and rovers begin.")
         if not console.is_terminal:
@@ -72,6 +78,7 @@ async def _show(running: "Demo", console: "Console", started_s: float, seconds: 
     from stations.demo_view import line, tables
 
     shown_s, shown_quality = 0.0, 0
+    patience_s = time.monotonic() - started_s + PATIENCE_S
     with Live(console=console, auto_refresh=False) if console.is_terminal else contextlib.nullcontext() as live:
         while True:
             elapsed_s, answers = time.monotonic() - started_s, running.answers
@@ -81,7 +88,7 @@ async def _show(running: "Demo", console: "Console", started_s: float, seconds: 
             elif answers.quality != shown_quality or elapsed_s - shown_s >= LINE_EVERY_S:
                 _say(console, line(running, elapsed_s))
                 shown_s, shown_quality = elapsed_s, answers.quality
-            if seconds is not None and elapsed_s >= (seconds if answers.corrected else max(seconds, PATIENCE_S)):
+            if seconds is not None and elapsed_s >= (seconds if answers.corrected else max(seconds, patience_s)):
                 return
             await asyncio.sleep(REFRESH_S)
 
