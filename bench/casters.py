@@ -174,7 +174,7 @@ admin_user: admin
 
 _MANY: Final = 1_000_000
 CASTERS: Final = (
-    Caster("dipper", sys.executable, _MANY, _MANY, True, _dipper),
+    Caster("dipper", sys.executable, _MANY, _MANY, False, _dipper),
     Caster("str2str", "str2str", 1, 32, False, _str2str),
     Caster("millipede", "", _MANY, _MANY, False, _millipede),
 )

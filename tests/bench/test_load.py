@@ -6,14 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.casters import CASTERS
-from bench.fanout import Scenario, run_scenario
-from bench.load import Load, Measured
 from bench.processes import BenchError, need_descriptors
-
-
-def _measure(load: Load, seconds: float) -> list[tuple[str, Measured]]:
-    load.connect()
-    return [("", load.measure(seconds))]
+from bench.scenarios import Scenario, run_scenario
 
 
 @pytest.mark.skipif(shutil.which("str2str") is None, reason="RTKLIB is not installed")
@@ -21,7 +15,7 @@ def test_every_rover_of_str2str_gets_every_frame() -> None:
     caster = next(caster for caster in CASTERS if caster.name == "str2str")
     program = shutil.which("str2str")
     assert program is not None
-    scenario = Scenario("test", "8 rovers", rovers=8, mounts=1, rate_hz=10.0, seconds=1.0, measure=_measure)
+    scenario = Scenario("test", "8 rovers", rovers=8, mounts=1, rate_hz=10.0, seconds=1.0)
     (row,) = run_scenario(scenario, caster, Path(program))
     assert row.frames >= 8 * 10
     assert (row.lost, row.torn, row.closed) == (0, 0, 0)
