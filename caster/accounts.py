@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -41,6 +41,7 @@ __all__ = ["ROLES", "Account", "AccountStore", "Authenticator", "hash_password"]
 
 ROLES = ("rover", "station", "operator")
 PASSWORD_MAX = 256
+_T = TypeVar("_T")
 _WRONG_S = 10.0  # how long a wrong password is remembered
 
 _METADATA = MetaData()
@@ -227,7 +228,9 @@ class Authenticator:
         self._unknown = hash_password(secrets.token_hex())
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and ask nothing more."""
+        for task in self._asking.values():
+            task.cancel()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def forget(self) -> None:
@@ -288,26 +291,35 @@ class Authenticator:
             del self._sessions[name]
 
     async def _account(self, name: str) -> Account | None:
+        """The account of a name; what is known is renewed at half its time, so that nobody waits for it in a storm."""
+        now, refresh_s = self._clock(), self._config.refresh_s
         known = self._known.get(name)
-        if known is not None and self._clock() < known[1]:
-            return known[0]
-        account: Account | None = await self._ask_once(f"account {name}", partial(self._store.get, name[:100]))
-        _keep(self._known, name, (account, self._clock() + self._config.refresh_s), self._config.verified_count)
+        if known is None or now >= known[1]:
+            return await self._ask_once(f"account {name}", partial(self._learn, name))
+        if now >= known[1] - refresh_s / 2 and f"account {name}" not in self._asking:
+            self._ask(f"account {name}", partial(self._learn, name))
+        return known[0]
+
+    async def _learn(self, name: str) -> Account | None:
+        asked = self._clock()
+        account = await self._store.get(name[:100])
+        _keep(self._known, name, (account, asked + self._config.refresh_s), self._config.verified_count)
         return account
 
     async def _all_stations(self) -> list[Account]:
         if self._clock() >= self._stations[1]:
-            stations: list[Account] = await self._ask_once("stations", self._store.stations)
+            stations = await self._ask_once("stations", self._store.stations)
             self._stations = (stations, self._clock() + self._config.refresh_s)
         return self._stations[0]
 
-    async def _ask_once(self, question: str, ask: Callable[[], Coroutine[None, None, Any]]) -> Any:
+    async def _ask_once(self, question: str, ask: Callable[[], Coroutine[None, None, _T]]) -> _T:
         """Ask the database; a storm of connections asks the same only once."""
-        asking = self._asking.get(question)
-        if asking is None:
-            asking = self._asking[question] = asyncio.create_task(ask(), name=question)
-            asking.add_done_callback(lambda _: self._asking.pop(question))
-        return await asyncio.shield(asking)
+        return await asyncio.shield(self._asking.get(question) or self._ask(question, ask))
+
+    def _ask(self, question: str, ask: Callable[[], Coroutine[None, None, _T]]) -> asyncio.Task[_T]:
+        task = self._asking[question] = asyncio.create_task(ask(), name=question)
+        task.add_done_callback(lambda _: self._asking.pop(question))
+        return task
 
     async def _check(self, password_hash: str, password: str) -> bool:
         """Verify a password, or remember that it was; equal questions at the same time are verified once."""
