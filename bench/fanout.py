@@ -13,7 +13,7 @@ SCENARIOS: Final = (
     Scenario("one-mount", "10,000 rovers on one mount, 1 Hz", 10_000, 1, 1.0, 20.0),
     Scenario("fast", "5,000 rovers on one mount, 10 Hz", 5_000, 1, 10.0, 15.0),
     Scenario("many-mounts", "10,800 rovers on 2,700 mounts, 1 Hz", 10_800, 2_700, 1.0, 20.0),
-    Scenario("connects", "2,000 rovers stream while 6,000 connect", 8_000, 1, 1.0, 10.0, count_while_connecting, fleets=4),
+    Scenario("connects", "2,000 rovers stream, 6,000 connect", 8_000, 1, 1.0, 10.0, count_while_connecting, fleets=4),
     Scenario("not-stalled", "3,000 rovers, 10 Hz", 3_000, 1, 10.0, 15.0),
     Scenario("stalled", "the same, and 1,000 that stop reading", 4_000, 1, 10.0, 75.0, stalled=1_000),
     Scenario("tls", "2,000 rovers by TLS, 1 Hz", 2_000, 1, 1.0, 15.0, tls=True),
