@@ -29,6 +29,7 @@ __all__ = ["Row", "run"]
 _ROVERS: Final = 2000
 _ROUNDS: Final = 15
 _DRAIN_S: Final = 0.05
+_CONNECT_TIMEOUT_S: Final = 60.0
 _BACKLOG_BYTES: Final = 32 << 10
 
 
@@ -43,8 +44,9 @@ class Row:
 
 
 class _Outlet(asyncio.Protocol):
-    def __init__(self, made: list["_Outlet"]) -> None:
+    def __init__(self, made: list["_Outlet"], complete: asyncio.Event) -> None:
         self.made = made
+        self.complete = complete
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -52,6 +54,8 @@ class _Outlet(asyncio.Protocol):
         self.transport = transport
         self.rover = Subscriber(transport, _BACKLOG_BYTES)
         self.made.append(self)
+        if len(self.made) == _ROVERS:
+            self.complete.set()
 
     def pause_writing(self) -> None:
         self.rover.stall(0.0)
@@ -61,14 +65,13 @@ class _Outlet(asyncio.Protocol):
 
 
 def _drain(port: int, count: int, pipe: Connection) -> None:
-    """Connect, say so, and read whatever comes until the benchmark has gone."""
+    """Connect, and read whatever comes until the benchmark has gone."""
     links = {}
     poll = select.epoll()
     for _ in range(count):
         link = socket.create_connection(("127.0.0.1", port))
         links[link.fileno()] = link
         poll.register(link.fileno(), select.EPOLLIN)
-    pipe.send(True)
     poll.register(pipe.fileno(), select.EPOLLIN)
     buffer = bytearray(1 << 16)
     while True:
@@ -80,14 +83,15 @@ def _drain(port: int, count: int, pipe: Connection) -> None:
 
 async def _measure(rounds: int) -> list[Row]:
     made: list[_Outlet] = []
+    complete = asyncio.Event()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Outlet(made), "127.0.0.1", 0, backlog=_ROVERS)
+    server = await loop.create_server(lambda: _Outlet(made, complete), "127.0.0.1", 0, backlog=_ROVERS)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     port = server.sockets[0].getsockname()[1]
     drain = context.Process(target=_drain, args=(port, _ROVERS, theirs), daemon=True)
     drain.start()
-    await loop.run_in_executor(None, ours.recv)
+    await asyncio.wait_for(complete.wait(), _CONNECT_TIMEOUT_S)
     ways = _ways(made)
     times: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
