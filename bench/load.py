@@ -26,6 +26,7 @@ _CONNECT_TIMEOUT_S: Final = 120.0
 _FIRST_FRAME_TIMEOUT_S: Final = 90.0
 _SETTLE_S: Final = 2.0
 _DRAIN_S: Final = 2.0
+_WAKE_S: Final = 10.0
 _SATURATED: Final = 0.85
 
 
@@ -245,7 +246,9 @@ class Load:
         assert self._pushers is not None
         self._pushers.pipe.send(Order("stop"))
         pushed: PushReport = self._pushers.receive()
-        time.sleep(_DRAIN_S)
+        for fleet in self._fleets:
+            fleet.pipe.send(Order("wake"))
+        time.sleep(_DRAIN_S if not self._plan.stalled else _WAKE_S)
         return pushed
 
 

@@ -60,7 +60,7 @@ class FleetPlan:
 
 
 class Order(NamedTuple):
-    """What a fleet shall do: `connect`, `reset` (count from now), `report`, `stop`."""
+    """What a fleet shall do: `connect`, `reset` (count from now), `wake` (the stalled), `report`, `stop`."""
 
     verb: str
     last_sequences: dict[int, int] = {}  # noqa: RUF012 - never changed
@@ -75,7 +75,7 @@ class FleetReport:
         silent: Those of them that read and have had no frame so far.
         refused: Connections that were refused, or answered with anything else.
         closed: Connections that the caster ended.
-        stalled_closed: Among the stalled: those that the caster ended.
+        stalled_closed: Of those that had stopped reading: whose connection had been ended when they read on.
         frames: Whole frames received.
         torn: Frames broken, repeated or out of order.
         lost: Frames left out between two good ones.
@@ -207,6 +207,8 @@ class _Fleet:
             connect_s = self._report.connect_s
             self._report = FleetReport(connect_s=connect_s, refused=self._report.refused)
             self._cpu_s = time.process_time()
+        elif order.verb == "wake":
+            self._wake()
         elif order.verb == "report":
             self._pipe.send(self._make_report(order.last_sequences))
         return order.verb != "stop"
@@ -221,17 +223,14 @@ class _Fleet:
             if rover.in_stream and not rover.stalls and rover.mount in last_sequences:
                 missing = last_sequences[rover.mount] + 1 - rover.expected if rover.expected >= 0 else 1
                 report.undelivered += max(0, missing)
-        report.stalled_closed = sum(self._has_been_closed(rover) for rover in self._rovers if rover.stalls)
         return report
 
-    @staticmethod
-    def _has_been_closed(rover: _Rover) -> bool:
-        """Whether a rover that does not read has been thrown out: the socket has an end or an error waiting."""
-        if rover.link is None:
-            return True
-        watch = select.poll()
-        watch.register(rover.link, select.POLLRDHUP)
-        return bool(watch.poll(0))
+    def _wake(self) -> None:
+        """The stalled read on: what they get must be whole frames, too, up to where the caster cut them off."""
+        for rover in self._rovers:
+            if rover.stalls and rover.link is not None:
+                self._by_fd[rover.link.fileno()] = rover
+                self._poll.register(rover.link.fileno(), select.EPOLLIN)
 
     def _start_connections(self) -> None:
         while self._todo and len(self._connecting) < _CONNECTING_MAX:
@@ -288,13 +287,13 @@ class _Fleet:
         rover.in_stream = True
         if not self._connecting and not self._todo:
             self._report.connect_s = time.monotonic() - self._connect_began_s
-        if rover.stalls:
-            self._poll.unregister(fd)
-            del self._by_fd[fd]
-            return
         start = rover.pending.find(PREAMBLE)
         data, rover.pending = rover.pending[start:] if start >= 0 else b"", b""
-        if data:
+        if rover.stalls:
+            rover.pending = data
+            self._poll.unregister(fd)
+            del self._by_fd[fd]
+        elif data:
             self._take(rover, data, time.monotonic_ns())
 
     def _receive(self, fd: int, rover: _Rover) -> None:
@@ -306,7 +305,8 @@ class _Fleet:
         except OSError:
             data = b""
         if not data:
-            self._report.closed += 1
+            self._report.closed += not rover.stalls
+            self._report.stalled_closed += rover.stalls
             self._forget(fd, rover)
             return
         now_ns = time.monotonic_ns()
@@ -334,9 +334,11 @@ class _Fleet:
         if stamp is None or stamp.mount != rover.mount or stamp.sequence < rover.expected:
             report.torn += 1
             return
-        if rover.expected >= 0:
+        if rover.expected >= 0 and not rover.stalls:
             report.lost += stamp.sequence - rover.expected
         rover.expected = stamp.sequence + 1
+        if rover.stalls:
+            return
         report.frames += 1
         report.latencies.add_ns(now_ns - stamp.sent_ns)
 

@@ -180,16 +180,19 @@ def run_scenario(scenario: Scenario, caster: Caster, path: Path) -> list[Row]:
         caster.run(path, setup, Path(folder)) as running,
         running_load(scenario.plan(), running) as load,
     ):
-        return [_row(scenario.name, caster.name, measured) for measured in scenario.measure(load, scenario.seconds)]
+        return [
+            _row(scenario.name, caster.name, measured, scenario.stalled)
+            for measured in scenario.measure(load, scenario.seconds)
+        ]
 
 
-def _row(scenario: str, caster: str, measured: Measured) -> Row:
+def _row(scenario: str, caster: str, measured: Measured, stalled: int) -> Row:
     rovers = measured.rovers
     remarks = list(measured.remarks)
     if rovers.refused:
         remarks.append(f"{rovers.refused} rovers were refused")
-    if rovers.stalled_closed:
-        remarks.append(f"{rovers.stalled_closed} stalled rovers were closed")
+    if stalled:
+        remarks.append(f"{rovers.stalled_closed} of {stalled} stalled rovers had been closed")
     return Row(
         scenario=scenario,
         caster=caster,

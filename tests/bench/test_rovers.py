@@ -18,10 +18,10 @@ def frame(sequence: int) -> bytes:
 
 
 @contextmanager
-def one_rover() -> Iterator[tuple[socket.socket, "multiprocessing.connection.Connection"]]:
+def one_rover(stalled: int = 0) -> Iterator[tuple[socket.socket, "multiprocessing.connection.Connection"]]:
     """A rover in a thread, connected to the yielded socket, which plays the caster."""
     listener = socket.create_server(("127.0.0.1", 0))
-    plan = FleetPlan("127.0.0.1", listener.getsockname()[1], (0,), ("MOUNT",), "user", "secret")
+    plan = FleetPlan("127.0.0.1", listener.getsockname()[1], (0,), ("MOUNT",), "user", "secret", stalled=stalled)
     ours, theirs = multiprocessing.Pipe()
     thread = threading.Thread(target=run_fleet, args=(plan, theirs))
     thread.start()
@@ -42,6 +42,13 @@ def one_rover() -> Iterator[tuple[socket.socket, "multiprocessing.connection.Con
         ours.close()
 
 
+def ask(pipe: "multiprocessing.connection.Connection", last: int = 0) -> FleetReport:
+    pipe.send(Order("report", {0: last}))
+    assert pipe.poll(TIMEOUT_S)
+    report: FleetReport = pipe.recv()
+    return report
+
+
 def report_after(
     pipe: "multiprocessing.connection.Connection", caster: socket.socket, data: bytes, last: int
 ) -> FleetReport:
@@ -49,9 +56,7 @@ def report_after(
     caster.sendall(data)
     caster.shutdown(socket.SHUT_WR)
     while True:
-        pipe.send(Order("report", {0: last}))
-        assert pipe.poll(TIMEOUT_S)
-        report: FleetReport = pipe.recv()
+        report = ask(pipe, last)
         if report.closed or report.refused:
             return report
 
@@ -89,3 +94,16 @@ def test_any_other_answer_is_a_refusal() -> None:
     with one_rover() as (caster, pipe):
         report = report_after(pipe, caster, b"HTTP/1.0 401 Unauthorized\r\n\r\n", 0)
         assert (report.refused, report.connected, report.frames) == (1, 0, 0)
+
+
+def test_a_rover_that_stalls_reads_nothing_until_it_is_woken_and_then_only_whole_frames() -> None:
+    with one_rover(stalled=1) as (caster, pipe):
+        caster.sendall(HEAD)
+        while not ask(pipe).connected:
+            pass
+        caster.sendall(frame(0) + frame(3) + frame(4)[:100])
+        pipe.send(Order("wake"))
+        caster.shutdown(socket.SHUT_WR)
+        while not (report := ask(pipe)).stalled_closed:
+            pass
+        assert (report.stalled_closed, report.closed, report.frames, report.torn, report.lost) == (1, 0, 0, 0, 0)
