@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from bench.processes import BenchError, free_port, started, wait_listening
+from bench.processes import BenchError, free_port, started, wait_idle, wait_listening
 
 __all__ = ["CASTERS", "PASSWORD", "ROVER", "Caster", "Running", "Setup", "find_casters"]
 
@@ -104,6 +104,7 @@ def _dipper(python: Path, setup: Setup, folder: Path) -> Iterator[Running]:
     workers = ["--workers", str(setup.workers)] if setup.workers > 1 else []
     with started([str(python), "-m", "stations", "serve", "--config", str(config), *workers], log) as process:
         wait_listening(process, port, log, _WARM_START_S)
+        wait_idle(process.pid)
         yield Running(process.pid, port, port)
 
 

@@ -13,10 +13,21 @@ from typing import Final
 
 from caster.errors import DipperError
 
-__all__ = ["BenchError", "Usage", "free_port", "machine_busy_s", "need_descriptors", "started", "wait_listening"]
+__all__ = [
+    "BenchError",
+    "Usage",
+    "free_port",
+    "machine_busy_s",
+    "need_descriptors",
+    "started",
+    "wait_idle",
+    "wait_listening",
+]
 
 _TICK_S: Final = 1.0 / os.sysconf("SC_CLK_TCK")
 _END_TIMEOUT_S: Final = 10.0
+_IDLE_S: Final = 1.0
+_IDLE_SHARE: Final = 0.05
 _SPARE_DESCRIPTORS: Final = 64
 
 
@@ -123,3 +134,11 @@ def wait_listening(process: subprocess.Popen[bytes], port: int, log: Path, timeo
     state = "still does not listen" if process.poll() is None else f"ended with {process.returncode}"
     tail = " | ".join(log.read_text(errors="replace").splitlines()[-5:])
     raise BenchError(f"{Path(str(process.args[0])).name} {state} on port {port}: {tail}")  # type: ignore[index]
+
+
+def wait_idle(pid: int, timeout_s: float = 120.0) -> None:
+    """Wait until a process has done next to nothing for a second: it may still compile or load things in a thread."""
+    deadline_s, used_s = time.monotonic() + timeout_s, -1.0
+    while time.monotonic() < deadline_s and Usage.of(pid).cpu_s - used_s > _IDLE_SHARE * _IDLE_S:
+        used_s = Usage.of(pid).cpu_s
+        time.sleep(_IDLE_S)
