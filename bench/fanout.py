@@ -1,6 +1,7 @@
 """Fan-out: thousands of rovers on one caster, ours and its peers under the same load in the same run."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,5 @@ _BARS: Final = (
 
 def run(peers: dict[str, Path], names: Iterable[str] = (), *, repeat: int, note: Callable[[str], None]) -> list[Row]:
     """Run scenarios, all quick ones without names, on all casters that can take part, and record the rows."""
-    rows = run_scenarios(SCENARIOS, peers, names, repeat=repeat, note=note)
-    record("fanout", "Fan-out", rows, SCENARIOS, _BARS)
-    return rows
+    keep = partial(record, "fanout", "Fan-out", scenarios=SCENARIOS, bars=_BARS)
+    return run_scenarios(SCENARIOS, peers, names, repeat=repeat, note=note, keep=keep)

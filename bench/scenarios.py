@@ -115,6 +115,7 @@ def run_scenarios(
     *,
     repeat: int,
     note: Callable[[str], None],
+    keep: Callable[[list[Row]], None],
 ) -> list[Row]:
     """Run scenarios on all casters that can take part.
 
@@ -124,6 +125,7 @@ def run_scenarios(
         names: Of the scenarios; all quick ones where there are none.
         repeat: So many runs of each, casters in turn; the row is the run whose p99 is the median.
         note: Is told what goes on, and who is left out.
+        keep: Gets the rows of each scenario as soon as they are there.
 
     Raises:
         BenchError: A scenario or a peer is not known.
@@ -131,7 +133,12 @@ def run_scenarios(
     casters, left_out = find_casters(peers)
     for line in left_out:
         note(line)
-    return [row for scenario in _chosen(scenarios, names) for row in _run_all(scenario, casters, repeat, note)]
+    rows = []
+    for scenario in _chosen(scenarios, names):
+        new = list(_run_all(scenario, casters, repeat, note))
+        keep(new)
+        rows += new
+    return rows
 
 
 def _chosen(scenarios: Iterable[Scenario], names: Iterable[str]) -> list[Scenario]:
