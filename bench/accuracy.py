@@ -10,10 +10,10 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,15 @@ __all__ = [
     "Row",
     "Set",
     "errors_of",
+    "rows_of_sets",
     "run",
     "systems_mask",
     "to_markdown",
     "unpacked",
     "write_results",
 ]
+
+_AnyRow = TypeVar("_AnyRow")
 
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data"
 ELEVATION_MASK_DEG: Final = 10.0
@@ -193,10 +196,20 @@ SETS: Final = (
 
 def run(peers: dict[str, Path], names: list[str], *, repeat: int = 1, note: Callable[[str], None] = print) -> list[Row]:
     """Solve every set, or those named, in both modes; `peers` may name another `rnx2rtkp` or `convbin`."""
+    return rows_of_sets(peers, names, note, _rows)
+
+
+def rows_of_sets(
+    peers: dict[str, Path],
+    names: list[str],
+    note: Callable[[str], None],
+    rows_of: Callable[[Set, dict[str, str]], Iterable[_AnyRow]],
+) -> list[_AnyRow]:
+    """The rows of every set, or of those named, whose recordings are there; the peers' programs are found by name."""
     programs = {name: str(peers.get(name) or shutil.which(name) or "") for name in ("rnx2rtkp", "convbin")}
     if not programs["rnx2rtkp"]:
         note("rnx2rtkp is not installed: left out")
-    rows: list[Row] = []
+    rows: list[_AnyRow] = []
     for item in SETS:
         if names and item.name not in names:
             continue
@@ -204,7 +217,7 @@ def run(peers: dict[str, Path], names: list[str], *, repeat: int = 1, note: Call
             note(f"{item.name}: no recording at {DATA / item.folder}: left out")
             continue
         note(f"{item.name} ...")
-        rows += _rows(item, programs)
+        rows += rows_of(item, programs)
     return rows
 
 

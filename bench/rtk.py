@@ -6,7 +6,6 @@ of the fixed epochs are beside it. rnx2rtkp runs with its defaults for the mode 
 instantaneous, two bands, ratio 3, no GLONASS ambiguities), with our elevation mask, systems and base.
 """
 
-import shutil
 import subprocess
 import tempfile
 import time
@@ -18,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.accuracy import DATA, ELEVATION_MASK_DEG, SETS, Set, errors_of, systems_mask, unpacked
+from bench.accuracy import DATA, ELEVATION_MASK_DEG, Set, errors_of, rows_of_sets, systems_mask, unpacked
 from caster.codec.solution import read_pos
 from solver.model import Quality
 from solver.observed import Selection
@@ -55,19 +54,7 @@ class Row:
 
 def run(peers: dict[str, Path], names: list[str], *, repeat: int = 1, note: Callable[[str], None] = print) -> list[Row]:
     """Solve every set, or those named, in both modes; `peers` may name another `rnx2rtkp` or `convbin`."""
-    programs = {name: str(peers.get(name) or shutil.which(name) or "") for name in ("rnx2rtkp", "convbin")}
-    if not programs["rnx2rtkp"]:
-        note("rnx2rtkp is not installed: left out")
-    rows: list[Row] = []
-    for item in SETS:
-        if names and item.name not in names:
-            continue
-        if not (DATA / item.folder).is_dir():
-            note(f"{item.name}: no recording at {DATA / item.folder}: left out")
-            continue
-        note(f"{item.name} ...")
-        rows += _rows(item, programs)
-    return rows
+    return rows_of_sets(peers, names, note, _rows)
 
 
 def _rows(item: Set, programs: dict[str, str]) -> Iterator[Row]:

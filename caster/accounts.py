@@ -18,6 +18,7 @@ Parameters of argon2id: OWASP Password Storage Cheat Sheet (19 MiB, 2 iterations
 import asyncio
 import hashlib
 import secrets
+import sqlite3
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -144,10 +145,17 @@ class AccountStore:
             ConfigError: The database cannot be opened.
         """
         try:
+            if self._url.startswith("sqlite"):
+                self._try_file()
             async with self._engine.begin() as connection:
                 await connection.run_sync(_METADATA.create_all)
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError, sqlite3.Error) as error:
             raise ConfigError(f"the account database {self._url}: {error}") from None
+
+    def _try_file(self) -> None:
+        """Open the file once without aiosqlite, whose thread outlives a failure and then trips over the closed loop."""
+        arguments: tuple[Any, Any] = self._engine.dialect.create_connect_args(self._engine.url)
+        sqlite3.connect(*arguments[0], **arguments[1]).close()
 
     async def close(self) -> None:
         """Close all connections."""

@@ -9,13 +9,13 @@ comes back is not stormed. When the very first attempt fails in another way, tha
 import asyncio
 import contextlib
 import os
-import random
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from caster.backoff import Backoff
 from caster.codec.ntrip import (
     LAST_CHUNK,
     Credentials,
@@ -202,9 +202,9 @@ class Uplink:
 
     async def _reopen(self) -> None:
         """Try again, with growing waits, until it works."""
-        wait_s = self.wait_first_s
+        backoff = Backoff(self.wait_first_s, WAIT_MAX_S)
         while True:
-            pause_s = wait_s * random.uniform(0.5, 1.0)
+            pause_s = backoff.next_s()
             self.report(f"trying {self.target} again in {pause_s:.1f} s")
             await asyncio.sleep(pause_s)
             try:
@@ -212,7 +212,6 @@ class Uplink:
                 return
             except DipperError as error:
                 self.report(str(error))
-            wait_s = min(2 * wait_s, WAIT_MAX_S)
 
     async def _send(self, piece: bytes) -> None:
         """Send a piece now, or find that the connection is gone."""

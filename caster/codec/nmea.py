@@ -1,7 +1,8 @@
 """NMEA 0183 version 4.11: the sentences of a solution; a rover's own GGA is read by `caster.codec.ntrip.gga`.
 
-Strategy: a sentence is one f-string, since this runs for each rover and epoch: 11 us against 97 us for a message object
-of pynmeagps, whose reader is the tests' oracle instead.
+Strategy: the fields are text of ours, since pynmeagps rounds 59.99999999 minutes to 60 and drops trailing zeros; the
+message around them (names of the fields, address, checksum) is pynmeagps'. That costs a rover 1.0 ms for the eleven
+sentences of an epoch, where the position itself takes four.
 
 Rules: positions have seven decimals of a minute (0.2 mm) and heights four, so that nothing of a solution is lost; a
 GGA may then exceed the standard's 82 characters, as it does from survey receivers. Times are UTC. No geoid model is
@@ -12,11 +13,10 @@ that height for every reader.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import reduce
-from operator import xor
 from typing import Final
 
 import numpy as np
+from pynmeagps import GET, NMEAMessage
 
 from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.model import Fix, Quality
@@ -91,14 +91,11 @@ def text(message: str, talker: str = "GN") -> bytes:
     )
 
 
-def _checksum(body: bytes) -> int:
-    return reduce(xor, body, 0)
-
-
 def _framed(body: str) -> bytes:
     """The sentence of a body: dollar sign, checksum, line end."""
-    encoded = body.encode("ascii")
-    return b"$%b*%02X\r\n" % (encoded, _checksum(encoded))
+    address, *fields = body.split(",")
+    sentence: bytes = NMEAMessage(address[:2], address[2:], GET, payload=fields).serialize()
+    return sentence
 
 
 def _solution(fix: Fix, station: int | None, talker: str) -> _Solution:

@@ -19,7 +19,6 @@ from solver.kernels.ambiguity import (
     search,
 )
 from solver.kernels.kalman import apply_gain
-from solver.kernels.robust import robust_coordinates
 
 __all__ = [
     "condition_on",
@@ -28,7 +27,6 @@ __all__ = [
     "hold_integers",
     "record_integers",
     "resolve",
-    "solve_carriers",
 ]
 
 RATIO, FAILURE, NORM, COUNT, TOTAL = range(5)
@@ -377,19 +375,3 @@ def hold_integers(
         apply_gain(n, gain, innovation, own + variance, x, p)
         told += 1
     return told
-
-
-@kernel
-def solve_carriers(
-    count: int, links: Records, known: Float64Array, solution: Float64Array, covariance: Float64Array,
-    weight: Float64Array, residual: Float64Array,
-) -> tuple[int, float]:  # fmt: skip
-    """Robust position from the carriers whose integers are known; see `robust_coordinates`."""
-    unit, y, variance = np.empty((count, 3)), np.empty(count), np.empty(count)
-    group = np.empty(count, np.int16)
-    for k in range(count):
-        for axis in range(3):
-            unit[k, axis] = links[k].unit[axis]
-        y[k] = links[k].phase_m - links[k].wavelength_m * known[k]
-        variance[k], group[k] = links[k].phase_m2, links[k].group
-    return robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual)
