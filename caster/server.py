@@ -80,6 +80,7 @@ class Server:
         self._numbers = 0
         self._drained = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
+        mountpoints.on_new.append(self._forget_table)
         self._answers: dict[str, Callable[[Connection, Request], Awaitable[None]]] = {
             "GET": self._answer_get,
             "SOURCE": self._answer_source,
@@ -130,7 +131,7 @@ class Server:
         self.config = config
         self.mountpoints.reload(config)
         self.authenticator.forget()
-        self._table = None
+        self._forget_table()
         for listener in self._listeners:
             if isinstance(listener, Gate):
                 listener.reload()
@@ -289,6 +290,10 @@ class Server:
         source.close("taken over")
 
     # ----- the sourcetable
+
+    def _forget_table(self, _new: Mountpoint | None = None) -> None:
+        """Build the table anew for whoever asks next: a mountpoint that has just been pushed to is to be seen."""
+        self._table = None
 
     def _records(self) -> list[Record]:
         if self._table is None or self.now() - self._table[0] > _TABLE_AGE_S:

@@ -392,6 +392,17 @@ async def test_the_table_answers_questions(service: Service) -> None:
     assert b"Ntrip-Flags: st_filter,st_auth,st_match,st_strict\r\n" in await service.ask(get("", 2))
 
 
+async def test_a_mount_that_has_just_been_pushed_to_is_in_the_table_at_once(service: Service) -> None:
+    async def mounts() -> list[str]:
+        body = (await service.ask(get("?match=STR", 2, ROVER))).partition(b"\r\n\r\n")[2]
+        return [record["mountpoint"] for record in parse_table(body)]
+
+    await service.feed("AB1")
+    assert await mounts() == ["AB1"]
+    await service.feed("AB2")
+    assert await mounts() == ["AB1", "AB2"]
+
+
 async def test_a_silent_client_is_closed_after_the_head_time_out(start: StartService) -> None:
     service = await start(**{"limits.head_timeout_s": 0.2})
     assert (await service.ask(b"GET /M HT")).startswith(b"HTTP/1.0 408 ")
