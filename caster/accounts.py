@@ -44,6 +44,7 @@ ROLES = ("rover", "station", "operator")
 PASSWORD_MAX = 256
 _T = TypeVar("_T")
 _WRONG_S = 10.0  # how long a wrong password is remembered
+_ANSWER_S = 5.0  # how long the end of the service waits for the database
 
 _METADATA = MetaData()
 _ACCOUNTS = Table(
@@ -235,10 +236,12 @@ class Authenticator:
         self._sessions: Counter[str] = Counter()
         self._unknown = hash_password(secrets.token_hex())
 
-    def close(self) -> None:
-        """End the threads, and ask nothing more."""
-        for task in self._asking.values():
-            task.cancel()
+    async def close(self) -> None:
+        """End the threads once the database has answered: the driver's thread would trip over a closed loop."""
+        if self._asking:
+            _, late = await asyncio.wait(self._asking.values(), timeout=_ANSWER_S)
+            for task in late:
+                task.cancel()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def forget(self) -> None:

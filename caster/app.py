@@ -105,7 +105,7 @@ class Caster:
         await self.operations.stop()
         for service in self._services:
             service.close()
-        self.authenticator.close()
+        await self.authenticator.close()
         await self.store.close()
 
     @property

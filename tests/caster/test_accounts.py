@@ -61,7 +61,7 @@ async def test_a_storm_of_reconnections_verifies_a_password_once(store: AccountS
     for _ in range(200):
         assert (await logins.login(Credentials("u", "p:w"))).name == "u"
     assert verified == ["p:w"]
-    logins.close()
+    await logins.close()
 
 
 async def test_a_storm_of_wrong_passwords_is_remembered_for_a_while(store: AccountStore, verified: list[str]) -> None:
@@ -74,7 +74,7 @@ async def test_a_storm_of_wrong_passwords_is_remembered_for_a_while(store: Accou
     clock.now = 11.0
     await refused(logins.login(Credentials("u", "wrong")))
     assert verified == ["wrong"] * 2
-    logins.close()
+    await logins.close()
 
 
 async def test_an_unknown_name_costs_a_verification_too(store: AccountStore, verified: list[str]) -> None:
@@ -84,7 +84,7 @@ async def test_an_unknown_name_costs_a_verification_too(store: AccountStore, ver
     assert await refused(logins.login(None)) == 401
     assert await refused(logins.login(Credentials("nobody", "x" * 1000))) == 401
     assert verified == ["x"]
-    logins.close()
+    await logins.close()
 
 
 async def test_a_change_by_the_command_counts_within_the_refresh_time(store: AccountStore) -> None:
@@ -102,7 +102,7 @@ async def test_a_change_by_the_command_counts_within_the_refresh_time(store: Acc
     await store.change("u", disabled=False, expires=datetime.now(UTC) - timedelta(days=1))
     logins.forget()
     assert await refused(logins.login(Credentials("u", "new"))) == 403
-    logins.close()
+    await logins.close()
 
 
 async def test_what_is_remembered_is_bounded(store: AccountStore) -> None:
@@ -110,7 +110,7 @@ async def test_what_is_remembered_is_bounded(store: AccountStore) -> None:
     for n in range(10):
         await refused(logins.login(Credentials(f"n{n}", "x")))
     assert len(logins._known) <= 3 and len(logins._verified) <= 3
-    logins.close()
+    await logins.close()
 
 
 async def test_a_lone_password_is_compared_with_the_narrowest_patterns_first(
@@ -126,7 +126,7 @@ async def test_a_lone_password_is_compared_with_the_narrowest_patterns_first(
     for wrong in ("d", "e"):
         assert await refused(logins.login_source("AB1", wrong)) == 401
     assert (await logins.login_source("AB1", "ab:b")).name == "ab"
-    logins.close()
+    await logins.close()
 
 
 async def test_a_lone_password_costs_a_bounded_number_of_verifications(
@@ -137,7 +137,7 @@ async def test_a_lone_password_costs_a_bounded_number_of_verifications(
     logins = authenticator(store, source_candidates=3)
     assert await refused(logins.login_source("M", "wrong")) == 401
     assert len(verified) == 3
-    logins.close()
+    await logins.close()
 
 
 async def test_two_processes_share_the_database(store: AccountStore) -> None:
@@ -187,8 +187,31 @@ async def test_a_thousand_logins_at_once_ask_for_an_account_once(tmp_path: Path)
         rovers = await asyncio.gather(*(authenticator.login(credentials) for _ in range(1000)))
         bases = await asyncio.gather(*(authenticator.login_source("MOUNT", "two") for _ in range(1000)))
     finally:
-        authenticator.close()
+        await authenticator.close()
         await store.close()
     assert {account.name for account in rovers} == {"rover"}
     assert {account.name for account in bases} == {"base"}
     assert asked == ["rover", "all stations"]
+
+
+async def test_the_end_waits_for_what_the_database_has_been_asked(tmp_path: Path) -> None:
+    """A question cut off leaves the driver's thread with an answer for a loop that is closed."""
+    answering = asyncio.Event()
+    answered = []
+
+    class Slow(AccountStore):
+        async def get(self, name: str) -> Account | None:
+            await answering.wait()
+            answered.append(name)
+            return await super().get(name)
+
+    store = Slow(f"sqlite+aiosqlite:///{tmp_path / 'accounts.sqlite3'}")
+    await store.open()
+    authenticator = Authenticator(store, AccountsConfig(), asyncio.get_running_loop().time)
+    login = asyncio.create_task(authenticator.login(Credentials("rover", "one")))
+    await asyncio.sleep(0)
+    login.cancel()
+    asyncio.get_running_loop().call_soon(answering.set)
+    await authenticator.close()
+    await store.close()
+    assert answered == ["rover"] and login.cancelled()
