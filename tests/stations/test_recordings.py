@@ -33,7 +33,7 @@ def zipped(data: bytes) -> bytes:
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes, "gzip": gzip.compress, "xz": lzma.compress, "bzip2": bz2.compress, "zip": zipped,
-    "compress": ncompress.compress, "crinex": hatanaka.rnx2crx,
+    "compress": lambda data: ncompress.compress(data), "crinex": hatanaka.rnx2crx,
     "crinex in compress": lambda data: ncompress.compress(hatanaka.rnx2crx(data)),
 }  # fmt: skip
 
