@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-PEERS := rtklib gpsd gpsd-clients curl mosquitto
+PEERS := rtklib gpsd gpsd-clients curl mosquitto postgresql
 export PYTHONASYNCIODEBUG =
 
 .PHONY: demo test test-slow check format lint types imports tests bench clean
@@ -54,9 +54,9 @@ $(VENV)/ready-test: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --no-deps gnss-benchmark==2.3.0 cssrlib==1.2.1
 	touch $@
 
-# The real programs that the tests speak to: RTKLIB, gpsd, curl, Mosquitto.
+# The real programs that the tests speak to: RTKLIB, gpsd, curl, Mosquitto, PostgreSQL (out of PATH).
 $(VENV)/peers: | $(VENV)/bin/python
-	command -v rnx2rtkp str2str convbin gpsd gpspipe curl mosquitto >/dev/null || \
+	{ command -v rnx2rtkp str2str convbin gpsd gpspipe curl mosquitto && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null || \
 	  { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $(PEERS); }
 	touch $@
 

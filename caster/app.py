@@ -15,9 +15,11 @@ from typing import Protocol, Self
 
 import structlog
 
-from caster.accounts import Account, AccountStore, Authenticator, hash_password
+from caster.accounts import Account, AccountStore, hash_password
 from caster.config import Config
+from caster.database import Database
 from caster.errors import ConfigError, DipperError
+from caster.logins import Authenticator
 from caster.mountpoints import KindFactory, Mountpoints
 from caster.operations import Operations
 from caster.relay import RelayMountpoint
@@ -54,6 +56,7 @@ class Caster:
         services: What is there besides stations and aliases.
 
     Attributes:
+        database: What is shared with the commands.
         store: The accounts.
         authenticator: Logins.
         mountpoints: All mountpoints.
@@ -71,9 +74,10 @@ class Caster:
         """Open and listen."""
         config = self.config
         _make_folder(config.data_dir)
-        self.store = AccountStore(config.accounts_url)
+        self.database = Database(config.database_url)
+        self.store = AccountStore(self.database)
         try:
-            await self.store.open()
+            await self.database.open()
             self.first_password = await _ensure_operator(self.store)
             self.authenticator = Authenticator(self.store, config.accounts, asyncio.get_running_loop().time)
             kinds: dict[str, KindFactory] = {"relay": RelayMountpoint}
@@ -92,7 +96,7 @@ class Caster:
                 await self.operations.stop()
                 raise
         except BaseException:
-            await self.store.close()
+            await self.database.close()
             raise
         return self
 
@@ -106,7 +110,7 @@ class Caster:
         for service in self._services:
             service.close()
         await self.authenticator.close()
-        await self.store.close()
+        await self.database.close()
 
     @property
     def port(self) -> int:

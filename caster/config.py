@@ -330,9 +330,9 @@ class Config(BaseSettings):
         return self.archive.folder or self.data_dir / "archive"
 
     @property
-    def accounts_url(self) -> str:
-        """The database of accounts: as configured, or SQLite in the data directory."""
-        return self.accounts.url or f"sqlite+aiosqlite:///{self.data_dir / 'dipper.sqlite3'}"
+    def database_url(self) -> str:
+        """The database: as configured, or SQLite in the data directory."""
+        return self.accounts.url or f"sqlite:///{self.data_dir / 'dipper.sqlite3'}"
 
     def mount_rule(self, name: str) -> MountConfig:
         """The settings of a mountpoint that a station creates: of the first pattern that its name matches."""

@@ -16,12 +16,13 @@ from html import escape
 
 import structlog
 
-from caster.accounts import Account, Authenticator
+from caster.accounts import Account
 from caster.codec.ntrip import Record, Request, build_table, parse_query, response
 from caster.config import Config, Listen, TlsListen
 from caster.errors import ConfigError, RefusedError
 from caster.gate import Certificate, Gate, is_within
 from caster.hangups import Hangups
+from caster.logins import Authenticator
 from caster.mountpoints import Mountpoint, Mountpoints
 from caster.session import Connection
 

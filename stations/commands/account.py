@@ -118,6 +118,7 @@ def disable(
 def _with_store(data_dir: Path | None, config: Path | None, work: "Callable[[AccountStore], Awaitable[_T]]") -> _T:
     from caster.accounts import AccountStore
     from caster.config import load_config
+    from caster.database import Database
 
     settings = load_config(config, data_dir=data_dir)
     try:
@@ -126,12 +127,12 @@ def _with_store(data_dir: Path | None, config: Path | None, work: "Callable[[Acc
         raise ConfigError(f"data_dir: {settings.data_dir}: {error.strerror}") from None
 
     async def run() -> _T:
-        store = AccountStore(settings.accounts_url)
+        database = Database(settings.database_url)
         try:
-            await store.open()
-            return await work(store)
+            await database.open()
+            return await work(AccountStore(database))
         finally:
-            await store.close()
+            await database.close()
 
     return asyncio.run(run())
 

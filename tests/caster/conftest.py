@@ -1,7 +1,7 @@
 """A real caster on a free port of the loopback, with accounts of every role."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from caster.app import Service as CasterService
 from caster.codec.ntrip import Credentials
 from caster.codec.rtcm import make_frame
 from caster.config import Config, load_config
+from caster.database import Database
+from tests.caster.postgres import Cluster
 
 ROVER = Credentials("rover", "ro:ver")
 STATION = Credentials("base", "pa ss")
@@ -135,3 +137,29 @@ async def start(tmp_path: Path) -> AsyncIterator[StartService]:
 async def service(start: StartService) -> Service:
     """A caster with the tests' default settings."""
     return await start()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server; the test is skipped where none is installed."""
+    cluster = Cluster()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'people.sqlite3'}"
+    cluster: Cluster = request.getfixturevalue("postgres")
+    return await cluster.new_database()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A database of each kind with the newest tables."""
+    database = Database(database_url)
+    await database.open()
+    yield database
+    await database.close()
