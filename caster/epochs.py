@@ -13,7 +13,7 @@ counted and loses nothing else; time runs forward, an epoch earlier than the las
 
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ from solver.model import Epoch
 from solver.signals import GLONASS, GPS, PRN_PER_SYSTEM
 from solver.timescale import DAY_NS, NS, WEEK_NS
 
-__all__ = ["AssemblerCounters", "EpochAssembler", "StationDescription"]
+__all__ = ["AssemblerCounters", "EpochAssembler", "Heading", "StationDescription"]
 
 UNDATED_MESSAGES_MAX: Final = 4000
 """Messages kept until the date is known (some minutes of a full stream, 4 MB at most)."""
@@ -46,6 +46,8 @@ MULTIPLE_BIT_PROOFS: Final = 2
 """Epochs in a row in which one message said that it was the last, before that closes epochs."""
 POSITION_TOLERANCE_M: Final = 0.001
 """A station that moves by more than this is reported; positions come in tenths of a millimetre."""
+_RANK_OF_WHOLE_RANGES: Final = 4
+"""MSM4 and up have whole ranges; those of MSM1 to 3 are modulo a light millisecond."""
 _BIAS_INVALID_M: Final = -655.36
 _STATION_FIELDS: Final[dict[int, tuple[str, ...]]] = {
     1005: ("station",),
@@ -108,6 +110,22 @@ class AssemblerCounters:
     restarts: int = 0
 
 
+class Heading(NamedTuple):
+    """What says which epoch a multiple signal message belongs to, and its observations.
+
+    Attributes:
+        system: Index into `solver.signals.SYSTEMS`.
+        epoch: Epoch time as sent (`msm.Msm`).
+        multiple: More messages of this epoch follow.
+        part: Its observations: a `Part`, or what stands for them in an assembler that makes its epochs otherwise.
+    """
+
+    system: int
+    epoch: int
+    multiple: bool
+    part: Any
+
+
 class EpochAssembler:
     """Assembles the epochs of one stream.
 
@@ -148,9 +166,9 @@ class EpochAssembler:
         self._dated_by_stream = False
         self._now_ns: int | None = stated_ns
         self._tow_ns: int | None = None
-        self._undated: deque[tuple[Msm | Message, int | None]] = deque()
+        self._undated: deque[tuple[Heading | Message, int | None]] = deque()
         self._received_ns: int | None = None
-        self._open: list[Part] = []
+        self._open: list[Any] = []
         self._open_ns = 0
         self._open_received_ns: int | None = None
         self._ends = 0
@@ -193,15 +211,28 @@ class EpochAssembler:
 
     def push_message(self, message: Msm | Message, received_ns: int | None = None) -> list[Epoch]:
         """Take one decoded message and return the epochs that it completes, oldest first."""
+        if isinstance(message, Msm):
+            self._learn_channels(message.glonass_channels())
+            part = Part(message.kind, message.raw, message.values)
+            return self.push_heading(Heading(message.system, message.epoch, message.multiple, part), received_ns)
         self._learn(message)
         was_dated = self._now_ns is not None
-        restarted = self._date(message, received_ns)
+        return self._date(message, received_ns) + self._take_dated(message, received_ns, was_dated)
+
+    def push_heading(self, heading: Heading, received_ns: int | None = None) -> list[Epoch]:
+        """Take the observations of one multiple signal message and return the epochs that it completes."""
+        time_ns = tow_ns(heading.system, heading.epoch)
+        self._tow_ns = self._tow_ns if time_ns is None else time_ns
+        was_dated = self._now_ns is not None
+        self._state(received_ns)
+        return self._take_dated(heading, received_ns, was_dated)
+
+    def _take_dated(self, message: Heading | Message, received_ns: int | None, was_dated: bool) -> list[Epoch]:
+        """Take a message, after those that waited for the date where it is known just now; without one, keep it."""
         if self._now_ns is None:
             self._keep(message, received_ns)
             return []
-        epochs = restarted
-        if not was_dated:
-            epochs += self._replay()
+        epochs = [] if was_dated else self._replay()
         return epochs + self._take(message, received_ns)
 
     def expire(self, now_ns: int) -> list[Epoch]:
@@ -224,13 +255,9 @@ class EpochAssembler:
 
     # What the stream says beside observations.
 
-    def _learn(self, message: Msm | Message) -> None:
+    def _learn(self, message: Message) -> None:
         """Take what holds whatever the date is: the station, GLONASS channels, the time of week."""
-        if isinstance(message, Msm):
-            time_ns = tow_ns(message.system, message.epoch)
-            self._tow_ns = self._tow_ns if time_ns is None else time_ns
-            self._learn_channels(message.glonass_channels())
-        elif message.type in (1001, 1002, 1003, 1004):
+        if message.type in (1001, 1002, 1003, 1004):
             self._tow_ns = tow_ns(GPS, message.fields["epoch"])
         elif message.type == 1020:
             fields = message.fields
@@ -258,9 +285,9 @@ class EpochAssembler:
 
     # The date.
 
-    def _date(self, message: Msm | Message, received_ns: int | None) -> list[Epoch]:
+    def _date(self, message: Message, received_ns: int | None) -> list[Epoch]:
         """Find the date, or put right one that was only stated; return the epoch that a restart closes."""
-        if self._dated_by_stream or isinstance(message, Msm):
+        if self._dated_by_stream:
             self._state(received_ns)
             return []
         proof_ns = self._clock.evidence(message, self._tow_ns, self._stated_ns)
@@ -284,7 +311,7 @@ class EpochAssembler:
             self._now_ns += received_ns - self._received_ns
         self._received_ns = received_ns
 
-    def _keep(self, message: Msm | Message, received_ns: int | None) -> None:
+    def _keep(self, message: Heading | Message, received_ns: int | None) -> None:
         self._undated.append((message, received_ns))
         if len(self._undated) > UNDATED_MESSAGES_MAX:
             self._undated.popleft()
@@ -300,14 +327,12 @@ class EpochAssembler:
 
     # Observations.
 
-    def _take(self, message: Msm | Message, received_ns: int | None) -> list[Epoch]:
-        assert self._now_ns is not None
-        if isinstance(message, Msm):
-            if message.kind < 4:
+    def _take(self, message: Heading | Message, received_ns: int | None) -> list[Epoch]:
+        if isinstance(message, Heading):
+            if message.part.rank < _RANK_OF_WHOLE_RANGES:
                 self.counters.modulo += 1
                 return []
-            part = Part(message.kind, message.raw, message.values)
-            return self._add(part, message.system, message.epoch, message.multiple, received_ns)
+            return self._add(message.part, message.system, message.epoch, message.multiple, received_ns)
         if message.type in LEGACY_TYPES:
             system = GLONASS if message.type in GLONASS_LEGACY else GPS
             part, multiple = self._legacy_part(message), bool(message.fields["multiple"])
@@ -324,7 +349,7 @@ class EpochAssembler:
             self.counters.faulty += 1
             self.last_fault = f"RTCM 3 message {message.type}: {error}"
 
-    def _add(self, part: Part, system: int, epoch: int, multiple: bool, received_ns: int | None) -> list[Epoch]:
+    def _add(self, part: Any, system: int, epoch: int, multiple: bool, received_ns: int | None) -> list[Epoch]:
         """Put a message's observations into the open epoch, or close that and open the next."""
         assert self._now_ns is not None
         by_day = self._closed_ns is not None or bool(self._open)
@@ -377,7 +402,11 @@ class EpochAssembler:
         parts, self._open, self._ends = self._open, [], 0
         self._closed_ns = self._open_ns
         self.counters.epochs += 1
-        return [assemble(self._open_ns, parts, self.channels, self._tracking)]
+        return self._make(self._open_ns, parts)
+
+    def _make(self, time_ns: int, parts: list[Any]) -> list[Epoch]:
+        """The epoch of some messages' observations."""
+        return [assemble(time_ns, parts, self.channels, self._tracking)]
 
     def _legacy_part(self, message: Message) -> Part:
         """A legacy message's observations, its phases as continuous as the sender's 1500-cycle steps let them be."""

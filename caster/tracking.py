@@ -7,7 +7,7 @@ DF013); a signal that was never seen counts from the receiver's previous epoch.
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,18 @@ from solver.signals import (
     SIGNALS_PER_SYSTEM,
 )
 
-__all__ = ["CHANNEL_UNKNOWN", "Part", "Tracking", "assemble", "carrier_hz", "new_channels"]
+__all__ = [
+    "CHANNEL_UNKNOWN",
+    "Columns",
+    "Part",
+    "Tracking",
+    "assemble",
+    "by_rank",
+    "carrier_hz",
+    "has_slipped",
+    "new_channels",
+    "write_columns",
+]
 
 CHANNEL_UNKNOWN: Final = -128
 _NEVER: Final = -1
@@ -82,19 +93,17 @@ class Tracking:
 
 
 @kernel
+def has_slipped(time_ns: int, lock_ms: float, last_ns: int, last_lock_ms: float) -> bool:
+    """Whether a carrier lost lock since it was last seen (before 0: never), by what its lock times promise."""
+    bound_ns = lock_ms * (1e6 + 1e6 / 32)  # DF407's steps are 1/32 of the time at most
+    return last_ns >= 0 and (lock_ms < last_lock_ms or bound_ns < time_ns - last_ns)
+
+
+@kernel
 def _merge(
-    time_ns: int,
-    previous_ns: int,
-    keys: Any,
-    lock_ms: Any,
-    old_keys: Any,
-    old_ns: Any,
-    old_lock: Any,
-    new_keys: Any,
-    new_ns: Any,
-    new_lock: Any,
-    slip: Any,
-) -> int:
+    time_ns: int, previous_ns: int, keys: Any, lock_ms: Any, old_keys: Any, old_ns: Any, old_lock: Any, new_keys: Any,
+    new_ns: Any, new_lock: Any, slip: Any,
+) -> int:  # fmt: skip
     """Merge an epoch's signals with those that are known, both sorted; mark slips; return the number of the union."""
     count = 0
     old = 0
@@ -109,9 +118,7 @@ def _merge(
             last_ns = old_ns[old]
             last_lock = old_lock[old]
             old += 1
-        bound_ns = lock_ms[row] * (1e6 + 1e6 / 32)  # DF407's steps are 1/32 of the time at most
-        lost = last_ns >= 0 and (lock_ms[row] < last_lock or bound_ns < time_ns - last_ns)
-        slip[row] = 1 if lost else 0
+        slip[row] = 1 if has_slipped(time_ns, lock_ms[row], last_ns, last_lock) else 0
         new_keys[count], new_ns[count], new_lock[count] = keys[row], time_ns, lock_ms[row]
         count += 1
     while old < len(old_keys):
@@ -142,10 +149,7 @@ def assemble(time_ns: int, parts: list[Part], channels: NDArray[np.int8], tracki
 
     MSM goes before legacy where both carry a system.
     """
-    if not all(part.rank for part in parts):
-        modern = {system for part in parts if part.rank for system in part.systems()}
-        parts = [_without(part, modern) for part in parts]
-    parts = sorted(parts, key=lambda part: -part.rank)
+    parts = by_rank(parts)
     raw = np.concatenate([part.raw for part in parts], axis=1)
     values = np.concatenate([part.values for part in parts], axis=1)
     keys, columns = np.empty(raw.shape[1], np.int64), np.empty(raw.shape[1], np.int64)
@@ -154,23 +158,62 @@ def assemble(time_ns: int, parts: list[Part], channels: NDArray[np.int8], tracki
     if not ordered:
         keys, order = np.unique(keys, return_index=True)  # the first of equals: parts come by rank
         columns = columns[order]
-    sat, signal = np.empty(len(keys), np.int16), np.empty(len(keys), np.int16)
-    real, short = np.empty((5, len(keys))), np.empty((2, len(keys)), np.float32)
-    flags = np.empty(len(keys), np.uint8)
-    _write_columns(raw, values, columns, channels, FREQUENCY_HZ, _STEP_HZ, sat, signal, real, short, flags)
-    slip = tracking.update(time_ns, keys, real[4])
-    return Epoch(
-        time_ns=time_ns,
-        sat=sat,
-        signal=signal,
-        frequency_hz=real[0],
-        pseudorange_m=real[1],
-        phase_cycles=real[2],
-        doppler_hz=real[3],
-        cn0_dbhz=short[0],
-        lock_s=short[1],
-        flags=flags | slip * np.uint8(SLIP),
-    )
+    columns_of = write_columns(raw, values, columns, channels)
+    slip = tracking.update(time_ns, keys, columns_of.real[4])
+    return columns_of.epoch(time_ns, slice(None), slip)
+
+
+class Columns(NamedTuple):
+    """Columns of one epoch, or of many one after the other (m rows).
+
+    Attributes:
+        sat: (m,).
+        signal: (m,).
+        real: (5, m) frequency, pseudorange, phase (cycles), Doppler, lock time (ms).
+        short: (2, m) C/N0, lock time (s).
+        flags: (m,) half cycles.
+    """
+
+    sat: NDArray[np.int16]
+    signal: NDArray[np.int16]
+    real: NDArray[np.float64]
+    short: NDArray[np.float32]
+    flags: NDArray[np.uint8]
+
+    def epoch(self, time_ns: int, rows: slice, slip: NDArray[np.uint8]) -> Epoch:
+        """The epoch of some rows, of which those have slipped that `slip` (m,) marks by 1."""
+        return Epoch(
+            time_ns=time_ns,
+            sat=self.sat[rows],
+            signal=self.signal[rows],
+            frequency_hz=self.real[0, rows],
+            pseudorange_m=self.real[1, rows],
+            phase_cycles=self.real[2, rows],
+            doppler_hz=self.real[3, rows],
+            cn0_dbhz=self.short[0, rows],
+            lock_s=self.short[1, rows],
+            flags=self.flags[rows] | slip[rows] * np.uint8(SLIP),
+        )
+
+
+def write_columns(
+    raw: NDArray[np.int32], values: NDArray[np.float64], columns: NDArray[np.int64], channels: NDArray[np.int8]
+) -> Columns:
+    """The columns of an epoch from those of its messages.
+
+    Args:
+        raw: (RAW_ROWS, n).
+        values: (VALUE_ROWS, n).
+        columns: (m,) which of the n to take, in order.
+        channels: (64,) GLONASS channels.
+    """
+    m = len(columns)
+    out = Columns(
+        np.empty(m, np.int16), np.empty(m, np.int16), np.empty((5, m)), np.empty((2, m), np.float32),
+        np.empty(m, np.uint8),
+    )  # fmt: skip
+    _write_columns(raw, values, columns, channels, FREQUENCY_HZ, _STEP_HZ, *out)
+    return out
 
 
 @kernel
@@ -223,6 +266,14 @@ def _write_columns(
         real[4, k] = values[rows.LOCK_MS, column]
         short[0, k], short[1, k] = values[rows.CN0_DBHZ, column], real[4, k] * 1e-3
         flags[k] = HALF_CYCLE if raw[rows.HALF_CYCLE, column] > 0 else 0
+
+
+def by_rank(parts: list[Part]) -> list[Part]:
+    """The parts of an epoch, those first that go before; legacy ones without the systems that MSM carries."""
+    if not all(part.rank for part in parts):
+        modern = {system for part in parts if part.rank for system in part.systems()}
+        parts = [_without(part, modern) for part in parts]
+    return sorted(parts, key=lambda part: -part.rank)
 
 
 def _without(part: Part, modern: set[int]) -> Part:

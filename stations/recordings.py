@@ -5,7 +5,7 @@ What a file is shows in its first bytes, never in its name. A log that holds a r
 a session share, so that one which has none (a base's stream) is served by another (the rover's, a navigation file).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,12 +17,11 @@ from caster.codec import sbf
 from caster.codec.rinex.header import Header
 from caster.codec.rinex.navigation import read_navigation
 from caster.codec.rinex.observation import ObservationFile
-from caster.codec.rtcm.framing import FrameReader, message_type
-from caster.codec.rtcm.layouts import EPHEMERIS_TYPES
 from caster.codec.ubx import RAWX, SFRBX, SYNC, rawx_epoch, ubx_messages
 from caster.codec.ubx_navigation import SubframeCollector
 from caster.epochs import EpochAssembler, StationDescription
 from caster.errors import FormatError, SourceError
+from caster.recorded import RecordingAssembler
 from caster.tracking import Tracking, new_channels
 from solver.ephemeris import EphemerisStore
 from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
@@ -35,7 +34,6 @@ __all__ = ["Recording", "Session", "station_of_header"]
 _RECORDS_PER_SATELLITE = 2_000
 """A day of Galileo at ten minutes in two messages is 300; a week of files still fits."""
 _RINEX_LABEL = b"RINEX VERSION / TYPE"
-_PIECE = 1 << 20
 _WARNINGS_MAX = 100
 _EARLY_MAX = 1000
 """Navigation messages that are kept until the first epoch tells their date."""
@@ -137,10 +135,10 @@ class Session:
         warnings: list[str] = []
         raw = self._read_ubx(data, warnings) if SYNC in data else []
         raw = (self._read_sbf(data, warnings) if not raw and sbf.SYNC in data else []) or raw
-        assembler = EpochAssembler(
+        assembler = RecordingAssembler(
             raw[0].time_ns if raw else stated_ns, ephemerides=self.ephemerides, channels=self._channels
         )
-        rtcm = list(_read_rtcm(data, assembler))
+        rtcm = assembler.read(data)
         recording.epochs += raw if len(raw) > len(rtcm) else rtcm
         if np.isfinite(assembler.station.position_ecef_m).all():
             recording.station = assembler.station
@@ -211,21 +209,6 @@ def station_of_header(header: Header) -> StationDescription:
         firmware=header.receiver_version,
         receiver_serial=header.receiver_serial,
     )
-
-
-def _read_rtcm(data: bytes, assembler: EpochAssembler) -> Iterator[Epoch]:
-    """Epochs of the RTCM 3 frames; ephemerides that are sent again word for word are decoded once."""
-    reader = FrameReader()
-    known: set[bytes] = set()
-    for start in range(0, len(data) + _PIECE, _PIECE):
-        piece = data[start : start + _PIECE]
-        for frame in reader.feed(piece) if piece else reader.finish():
-            if assembler.time_ns is not None and message_type(frame) in EPHEMERIS_TYPES:
-                if frame in known:
-                    continue
-                known.add(frame)
-            yield from assembler.push(frame)
-    yield from assembler.finish()
 
 
 def _complaints(assembler: EpochAssembler) -> list[str]:

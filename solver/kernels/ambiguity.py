@@ -218,11 +218,12 @@ def search(
             if reached < norms[0]:
                 norms[1] = norms[0]
                 norms[0] = reached
-                best[1, first:n] = best[0, first:n]
-                best[0, first:n] = z[first:n]
+                for i in range(first, n):
+                    best[1, i], best[0, i] = best[0, i], z[i]
             else:
                 norms[1] = reached
-                best[1, first:n] = z[first:n]
+                for i in range(first, n):
+                    best[1, i] = z[i]
         else:  # nothing nearer on this level or below: go up
             if k == n - 1:
                 return True

@@ -1,22 +1,57 @@
-"""What a receiver at a known place should measure: ranges, rates and directions, for differences between receivers."""
+"""Rows of the code-differential filter: what a receiver should measure, and what it does beyond that.
+
+The unknowns of an epoch are `POSITION` (correction of what was predicted, m), `VELOCITY` (of the mean since the last
+epoch, m/s), three clocks (`CLOCK` m, `PHASE_DRIFT` and `DOPPLER_DRIFT` m/s), then from `BIASES` on a bias (m) for each
+signal.
+"""
 
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.jit import kernel
-from solver.kernels import Float64Array
-from solver.kernels.atmosphere import niell_mapping, zenith_troposphere
+from solver.kernels import Bools, Float32Array, Float64Array, Int16Array, Int32Array
+from solver.kernels.atmosphere import L1_HZ, niell_mapping, zenith_troposphere
 from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
+from solver.kernels.least_squares import robust_solve
+from solver.kernels.linalg import cholesky, cholesky_inverse
 from solver.kernels.orbit import travel
 from solver.kernels.spp import range_rate
+from solver.model import SLIP
+from solver.signals import BAND, GLONASS, PRN_PER_SYSTEM, SIGNAL_COUNT
 
-__all__ = ["RANGE", "RATE", "SIGHT", "model_ranges"]
+__all__ = [
+    "RANGE",
+    "RATE",
+    "SIGHT",
+    "advance_trail",
+    "code_rows",
+    "differences",
+    "match_keys",
+    "model_ranges",
+    "motion_rows",
+    "predict",
+    "rate_weights",
+    "update",
+]
+
+Int64Array = NDArray[np.int64]
 
 RANGE, RATE, SIGHT, ELEVATION = 0, 1, 2, 5
 """Columns of `model_ranges`: range, range rate, unit vector (three), elevation."""
+CODE_M, PHASE_M, RATE_MPS, NOISE, MU, LOCK_S, BASE_LOCK_S = range(7)
+"""Columns of `differences`."""
+VELOCITY, CLOCK, PHASE_DRIFT, DOPPLER_DRIFT, BIASES = 3, 6, 7, 8, 9
+"""Places of the unknowns; the position is the first three."""
+BIAS_M, BIAS_DRIFT_M = 300.0, 0.01
+"""A receiver's bias of one signal against another: what is known before, and how it wanders in a second."""
+BASE_SIGMA_M = 0.15
 _HUMIDITY = 0.5
+_ELEVATION_MIN = 0.1
+_COUNTS = 0.3
+"""A satellite is in a solution by a row that has more than this of its weight left."""
 
 
 @kernel
@@ -44,3 +79,263 @@ def model_ranges(time_ns: int, position_m: Float64Array, states: Float64Array, o
         out[g, 0] = distance + dry * dry_map + wet * wet_map - SPEED_OF_LIGHT_MPS * states[g, 6]
         out[g, 1] = range_rate(position_m, states[g], ex, ey, ez) - SPEED_OF_LIGHT_MPS * states[g, 7]
         out[g, 2], out[g, 3], out[g, 4], out[g, 5] = ex, ey, ez, elevation
+
+
+@kernel
+def match_keys(sat: Int16Array, signal: Int16Array, key: Int64Array, same_band: bool, match: Int64Array) -> None:
+    """Write for each row the place of its satellite and signal among keys in order; -1: none.
+
+    With `same_band`, a row that is not there takes the first signal of the same satellite and band.
+    """
+    low = 0
+    for row in range(len(sat)):
+        of_satellite = np.int64(sat[row]) * SIGNAL_COUNT
+        while low < len(key) and key[low] < of_satellite:
+            low += 1
+        match[row] = -1
+        near = -1
+        place = low
+        while place < len(key) and key[place] < of_satellite + SIGNAL_COUNT:
+            other = key[place] - of_satellite
+            if other == signal[row]:
+                match[row] = place
+                break
+            if near < 0 and BAND[other] == BAND[signal[row]]:
+                near = place
+            place += 1
+        if match[row] < 0 and same_band:
+            match[row] = near
+
+
+@kernel
+def differences(
+    first: Int32Array, match: Int64Array, model: Float64Array, base: Float64Array, frequency_hz: Float64Array,
+    pseudorange_m: Float64Array, phase_cycles: Float64Array, doppler_hz: Float64Array, cn0_dbhz: Float32Array,
+    lock_s: Float32Array, flags: NDArray[np.uint8], out: Float64Array,
+) -> None:  # fmt: skip
+    """Write what a rover's rows measure beyond the base's corrections and the model.
+
+    Args:
+        first: (g + 1,) first row of each satellite.
+        match: (m,) place of each row's corrections; -1: none.
+        model: (g, 6) of `model_ranges` at the rover.
+        base: (k, 3) corrections of code and phase (m), lock time (s).
+        frequency_hz: (m,) and so on: columns of the epoch.
+        pseudorange_m: (m,).
+        phase_cycles: (m,).
+        doppler_hz: (m,).
+        cn0_dbhz: (m,).
+        lock_s: (m,).
+        flags: (m,).
+        out: (m, 7) written: code less correction and range (m), phase less correction (m), range rate less the
+            satellite's (m/s), noise by C/N0 (1 at 48 dB-Hz, Hartinger & Brunner 1999), the ionosphere's factor against
+            L1, lock time (s; below zero after a slip), the base's. NaN where there is none.
+    """
+    for g in range(len(model)):
+        for row in range(first[g], first[g + 1]):
+            wavelength = SPEED_OF_LIGHT_MPS / frequency_hz[row]
+            code, phase, lock = np.nan, np.nan, np.nan
+            if match[row] >= 0:
+                code, phase, lock = base[match[row], 0], base[match[row], 1], base[match[row], 2]
+            out[row, CODE_M] = pseudorange_m[row] - code - model[g, RANGE]
+            out[row, PHASE_M] = phase_cycles[row] * wavelength - phase
+            out[row, RATE_MPS] = -doppler_hz[row] * wavelength - model[g, RATE]
+            told = np.float64(cn0_dbhz[row])
+            strength = min(max(told if told > 0.0 else 42.0, 15.0), 55.0)
+            out[row, NOISE] = 10.0 ** ((48.0 - strength) / 20.0)
+            out[row, MU] = (L1_HZ / frequency_hz[row]) ** 2
+            out[row, LOCK_S] = -1.0 if flags[row] & SLIP else np.float64(lock_s[row])
+            out[row, BASE_LOCK_S] = lock
+
+
+@kernel
+def motion_rows(
+    first: Int32Array, model: Float64Array, rows: Float64Array, usable: Bools, before: Int64Array, trail: Float64Array,
+    velocity_mps: Float64Array, times: Float64Array, a: Float64Array, y: Float64Array, sigma: Float64Array,
+    common: Float64Array,
+) -> None:  # fmt: skip
+    """Write the rows of the motion since the last epoch: time-differenced carriers, then Doppler.
+
+    Args:
+        first: (2 g + 1,) first row of each satellite, of the carriers and then of Doppler.
+        model: (g, 6) of `model_ranges`.
+        rows: (m, 7) of `differences`.
+        usable: (m,).
+        before: (m,) place of each row in the trail; -1: none.
+        trail: (k, 2) phase and range rate of the last epoch, as `advance_trail` writes them.
+        velocity_mps: (3,) that was expected.
+        times: Seconds since the last epoch; least lock times of rover and base (s); acceleration (m/s^2, 1 sigma).
+        a: (2 m, n) written where not zero.
+        y: (2 m,) written.
+        sigma: (2 m,) written; 0: not to be used.
+        common: (2 g, 2) written.
+    """
+    dt, acceleration = times[0], times[3]
+    m, g_count = len(rows), len(model)
+    for g in range(g_count):
+        common[g, 0], common[g, 1] = 0.005 + 0.001 * dt, 1e-3
+        common[g_count + g, 0], common[g_count + g, 1] = 0.03, 1e-3
+        for row in range(first[g], first[g + 1]):
+            rate, old_rate = rows[row, RATE_MPS], np.nan
+            if not model[g, ELEVATION] > _ELEVATION_MIN:
+                rate = np.nan
+            y[row] = np.nan
+            if before[row] >= 0:
+                old_rate = trail[before[row], 1]
+                held = usable[row] and rows[row, LOCK_S] >= times[1] and rows[row, BASE_LOCK_S] >= times[2]
+                if held:
+                    y[row] = rows[row, PHASE_M] - trail[before[row], 0] - model[g, RANGE]
+            lag = 0.5 * acceleration * dt
+            if math.isfinite(old_rate) and math.isfinite(rate):
+                rate, lag = 0.5 * (rate + old_rate), 0.1 * acceleration * dt
+            y[m + row] = rate
+            for axis in range(3):
+                sight = -model[g, SIGHT + axis]
+                a[row, VELOCITY + axis], a[m + row, VELOCITY + axis] = sight * dt, sight
+                y[m + row] -= sight * velocity_mps[axis]
+            a[row, PHASE_DRIFT], a[m + row, DOPPLER_DRIFT] = dt, 1.0
+            sigma[row] = 0.0 if math.isnan(y[row]) else 0.012 * rows[row, NOISE] + 0.003 * dt
+            sigma[m + row] = 0.0 if math.isnan(y[m + row]) else math.hypot(0.05 * rows[row, NOISE], lag)
+
+
+@kernel
+def code_rows(
+    sat: Int16Array, first: Int32Array, model: Float64Array, rows: Float64Array, usable: Bools, place: Int64Array,
+    bias_m: Float64Array, how: Float64Array, a: Float64Array, y: Float64Array, sigma: Float64Array,
+    common: Float64Array,
+) -> None:  # fmt: skip
+    """Write the rows of the codes.
+
+    Args:
+        sat: (g,) satellites.
+        first: (g + 1,) first row of each.
+        model: (g, 6) of `model_ranges`.
+        rows: (m, 7) of `differences`.
+        usable: (m,).
+        place: (m,) which bias is each row's; -1: none.
+        bias_m: (b,) values that the biases' unknowns are corrections of.
+        how: Age of the corrections (s), distance to the base (m), factor of the codes' standard deviation.
+        a: (m, n) written where not zero.
+        y: (m,) written.
+        sigma: (m,) written; 0: not to be used.
+        common: (g, 2) written.
+    """
+    for g in range(len(sat)):
+        sine = math.sin(_ELEVATION_MIN)
+        if model[g, ELEVATION] > _ELEVATION_MIN:
+            sine = math.sin(model[g, ELEVATION])
+        glonass = 0.5 if sat[g] // PRN_PER_SYSTEM == GLONASS else 0.0
+        common[g, 0] = math.hypot(0.15 / sine, 0.01 * how[0]) + glonass + 2e-6 * how[1]
+        common[g, 1] = 1e-3 + 2e-6 * how[1]
+        for row in range(first[g], first[g + 1]):
+            for axis in range(3):
+                a[row, axis] = -model[g, SIGHT + axis]
+            a[row, CLOCK] = 1.0
+            a[row, BIASES + max(place[row], 0)] = 1.0
+            y[row] = rows[row, CODE_M] - (bias_m[place[row]] if place[row] >= 0 else 0.0)
+            code = 0.3 * math.hypot(1.0 / sine, rows[row, NOISE]) * how[2]
+            sigma[row] = math.hypot(code, BASE_SIGMA_M / sine) if usable[row] else 0.0
+
+
+@kernel
+def predict(
+    old: Float64Array, dt_s: float, acceleration_mps2: float, known: bool, fresh: bool, covariance: Float64Array
+) -> None:
+    """Write the covariance (n, n) of the unknowns before an epoch.
+
+    Args:
+        old: (6 + b, 6 + b) position, velocity and the biases known so far, after the last epoch; b is 1 at first.
+        dt_s: Since the last epoch.
+        acceleration_mps2: Standard deviation of the change of velocity in a second.
+        known: Whether there was a last epoch.
+        fresh: Whether the position is to be found anew; biases are kept.
+        covariance: Written.
+    """
+    for k in range(len(covariance)):
+        for j in range(len(covariance)):
+            covariance[k, j] = BIAS_M * BIAS_M if j == k else 0.0
+    for axis in range(3):
+        covariance[axis, axis], covariance[VELOCITY + axis, VELOCITY + axis] = 1e6, 50.0**2
+        covariance[CLOCK + axis, CLOCK + axis] = 1e12
+    covariance[BIASES, BIASES] = 1e-6  # the reference signal's
+    if not known:
+        return
+    for i in range(len(old)):
+        for j in range(len(old)):
+            if fresh and (i < 6 or j < 6):
+                continue
+            value = old[i, j]
+            if i < 3:
+                value += dt_s * old[i + 3, j]
+            if j < 3:
+                value += dt_s * old[i, j + 3]
+            if i < 3 and j < 3:
+                value += dt_s * dt_s * old[i + 3, j + 3]
+            at_i = i if i < 6 else i - 6 + BIASES
+            at_j = j if j < 6 else j - 6 + BIASES
+            covariance[at_i, at_j] = value
+    for k in range(BIASES, BIASES + len(old) - 6):
+        covariance[k, k] += BIAS_DRIFT_M * BIAS_DRIFT_M * dt_s
+    if fresh:
+        return
+    noise = (acceleration_mps2 * dt_s) ** 2
+    for axis in range(3):
+        covariance[VELOCITY + axis, VELOCITY + axis] += noise
+        covariance[axis, VELOCITY + axis] += dt_s * noise
+        covariance[VELOCITY + axis, axis] += dt_s * noise
+        covariance[axis, axis] += dt_s * dt_s * noise
+
+
+@kernel
+def update(
+    a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, first: Int32Array, common: Float64Array,
+    slow: float, x: Float64Array, covariance: Float64Array, weight: Float64Array,
+) -> tuple[float, float]:  # fmt: skip
+    """Update x (n,) and its covariance (n, n) robustly by rows as of `robust_solve`, whose figures are returned.
+
+    `slow` rows in a row count as one, so what was known before weighs that much more. Where the system is singular,
+    (-1, 0) is returned and nothing is changed.
+    """
+    n = len(x)
+    factor, information = np.empty((n, n)), np.empty((n, n))
+    for i in range(n):
+        for j in range(n):
+            factor[i, j] = 0.5 * (covariance[i, j] + covariance[j, i])
+    if not cholesky(factor, n):
+        return -1.0, 0.0
+    cholesky_inverse(factor, information, n)
+    prior_b, out, new = np.zeros(n), np.empty(n), np.empty((n, n))
+    for i in range(n):
+        for j in range(n):
+            information[i, j] *= slow
+            prior_b[i] += information[i, j] * x[j]
+    chi2, freedom = robust_solve(a, y, sigma, mu, first, common, information, prior_b, out, new, weight, True)
+    if chi2 < 0.0:
+        return chi2, freedom
+    for i in range(n):
+        x[i] = out[i]
+        for j in range(n):
+            covariance[i, j] = new[i, j] * slow
+    return chi2, freedom
+
+
+@kernel
+def rate_weights(first: Int32Array, weight: Float64Array, usable: Bools, used: Bools) -> float:
+    """Write which satellites count in a solution (g,), and return the mean weight that usable rows have left."""
+    total, count = 0.0, 0
+    for g in range(len(used)):
+        used[g] = False
+        for row in range(first[g], first[g + 1]):
+            used[g] |= weight[row] > _COUNTS
+            if usable[row]:
+                total += weight[row]
+                count += 1
+    return total / count if count else 1.0
+
+
+@kernel
+def advance_trail(first: Int32Array, model: Float64Array, rows: Float64Array, trail: Float64Array) -> None:
+    """Write what is kept of an epoch (m, 2) for the next: phase less the range to where the rover was, range rate."""
+    for g in range(len(model)):
+        for row in range(first[g], first[g + 1]):
+            trail[row, 0], trail[row, 1] = rows[row, PHASE_M] - model[g, RANGE], rows[row, RATE_MPS]

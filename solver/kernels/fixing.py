@@ -77,7 +77,8 @@ def double_differences(
             qba[axis, i] = p[axis, pi] - p[axis, ri]
     for axis in range(3):
         b[axis] = x[axis]
-        qb[axis, :] = p[axis, :3]
+        for other in range(3):
+            qb[axis, other] = p[axis, other]
     return m
 
 
@@ -97,8 +98,11 @@ def condition_on(
     if not variance > 0.0:
         return
     step = (integer - a[i]) / variance
-    row = q[i, :m].copy()
-    column = qba[:, i].copy()
+    row, column = np.empty(m), np.empty(3)
+    for j in range(m):
+        row[j] = q[i, j]
+    for axis in range(3):
+        column[axis] = qba[axis, i]
     for j in range(m):
         a[j] += row[j] * step
         scaled = row[j] / variance
@@ -145,8 +149,11 @@ def resolve(
     report[TOTAL] = m
     if m < count_min:
         return False
-    u, zt, d = np.empty((m, m)), np.empty((m, m)), np.empty(m)
-    if not decorrelate(m, q[:m, :m].copy(), u, d, zt):
+    u, zt, d, copy = np.empty((m, m)), np.empty((m, m)), np.empty(m), np.empty((m, m))
+    for i in range(m):
+        for j in range(m):
+            copy[i, j] = q[i, j]
+    if not decorrelate(m, copy, u, d, zt):
         return False
     first = first_of_reliable_subset(m, d, failure_rate)
     report[COUNT] = m - first

@@ -16,7 +16,7 @@ from solver.jit import kernel
 from solver.kernels import Float64Array, Int16Array
 from solver.kernels.linalg import cholesky, cholesky_inverse, cholesky_solve
 
-__all__ = ["robust_coordinates"]
+__all__ = ["median", "robust_coordinates"]
 
 K0 = 1.5
 K1 = 5.0
@@ -72,11 +72,44 @@ def robust_coordinates(
         factor = square / redundancy if redundancy > 0 else 1.0
         if redundancy < 2 or iteration == ITERATIONS - 1:
             break
-        scale = max(1.0, np.median(scaled[:used]) / 0.6745 * math.sqrt(used / redundancy))
+        scale = max(1.0, median(used, scaled) / 0.6745 * math.sqrt(used / redundancy))
         if not _reweigh(count, residual, variance, scale, iteration < 3, weight):
             break
     cholesky_inverse(normal, covariance, 3)
     return redundancy, factor
+
+
+@kernel
+def median(count: int, values: Float64Array) -> float:
+    """Median of the first `count` values, which get into another order: Hoare's selection.
+
+    NumPy's takes seconds to compile.
+    """
+    half, low, high = count // 2, 0, count - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if half <= j:
+            high = j
+        elif half >= i:
+            low = i
+        else:
+            break
+    if count % 2 == 1:
+        return float(values[half])
+    below = values[0]
+    for k in range(1, half):
+        below = max(below, values[k])
+    return float(0.5 * (below + values[half]))
 
 
 @kernel
@@ -98,7 +131,8 @@ def _solve_once(
     for g in range(len(offsets)):
         if offsets[g, 0] > 0.0:
             groups += 1
-            offsets[g, 1:] /= offsets[g, 0]
+            for mean in range(1, 5):
+                offsets[g, mean] /= offsets[g, 0]
     normal[:] = 0.0
     solution[:] = 0.0
     used = 0

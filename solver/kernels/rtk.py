@@ -21,7 +21,7 @@ from solver.kernels.kalman import (
     update_group,
 )
 from solver.kernels.linalg import cholesky
-from solver.kernels.robust import robust_coordinates
+from solver.kernels.robust import median, robust_coordinates
 
 __all__ = [
     "NOTE",
@@ -326,7 +326,7 @@ def noise_factor(count: int, innovations: Float64Array, ambiguity: Int32Array, n
             used += 1
     if used < 4:
         return factor
-    square = float(np.median(sizes[:used]) / 0.6745) ** 2
+    square = (median(used, sizes) / 0.6745) ** 2
     step = min(max(math.log(max(square, 1e-3)), -1.0), 1.0)  # bounded alike on both sides: follows the usual epoch
     return min(max(factor * math.exp(0.05 * step), 0.5), 9.0)
 
@@ -417,8 +417,10 @@ def instantaneous_differences(
         q[i, i] += links[k].phase_m2 / (links[k].wavelength_m * links[k].wavelength_m)
         for j in range(i):
             q[j, i] = q[i, j]
-    b[:] = position
-    qb[:, :] = position_m2
+    for i in range(3):
+        b[i] = position[i]
+        for j in range(3):
+            qb[i, j] = position_m2[i, j]
     return m
 
 
@@ -435,8 +437,7 @@ def observe_vector(
     n: int, first: int, value: Float64Array, covariance: Float64Array, x: Float64Array, p: Float64Array
 ) -> float:
     """Update three states with a correlated measurement of all three; returns the mean squared innovation."""
-    factor, inverse, direction = np.empty((3, 3)), np.empty((3, 3)), np.zeros(3)
-    factor[:, :] = covariance
+    factor, inverse, direction = covariance.copy(), np.empty((3, 3)), np.zeros(3)
     if not cholesky(factor, 3):
         return -1.0
     total = 0.0

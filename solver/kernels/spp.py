@@ -10,22 +10,23 @@ import numpy as np
 
 from solver.constants import GPS_OMEGA_E_RAD_S, SPEED_OF_LIGHT_MPS
 from solver.jit import kernel
-from solver.kernels import Float64Array, Int16Array, Int32Array, Records
+from solver.kernels import Bools, Float32Array, Float64Array, Int16Array, Int32Array, Records
 from solver.kernels.atmosphere import L1_HZ, niell_mapping, slant_ionosphere, zenith_troposphere
 from solver.kernels.code_bias import beidou2_code_bias, group_delay
 from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
 from solver.kernels.least_squares import robust_solve
 from solver.kernels.linalg import cholesky, cholesky_inverse
 from solver.kernels.orbit import ephemeris_variance, travel
-from solver.signals import SIGNALS_PER_SYSTEM
+from solver.signals import PRN_PER_SYSTEM, SIGNALS_PER_SYSTEM
 
 __all__ = [
     "assign_columns",
     "code_sigma",
-    "dilutions",
     "doppler_sigma",
+    "expect",
+    "judge",
+    "point_rows",
     "point_solution",
-    "satellite_delays",
     "velocity_solution",
 ]
 
@@ -33,6 +34,8 @@ CONVERGED, SINGULAR, DIVERGED = 0, 1, 2
 _GROUND_M = 6.2e6
 _ROUNDS_MAX = 14
 _HUMIDITY = 0.5
+_COUNTS = 0.3
+"""A satellite is in a solution by a row that has more than this of its weight left."""
 
 
 @kernel
@@ -55,31 +58,31 @@ def doppler_sigma(cn0_dbhz: float, elevation: float) -> float:
 
 @kernel
 def assign_columns(
-    system: Int16Array, signal: Int16Array, first: Int32Array, usable: Float64Array, clock: Int32Array, bias: Int32Array
-) -> int:
+    sat: Int16Array, signal: Int16Array, first: Int32Array, index: Int32Array, clock: Int32Array, bias: Int32Array,
+    columns: Int32Array,
+) -> int:  # fmt: skip
     """Give each system's clock and each signal's bias its place among the unknowns.
 
     Args:
-        system: (g,) system of each satellite.
+        sat: (g,) satellites.
         signal: (m,) signal of each row.
         first: (g + 1,) first row of each satellite.
-        usable: (m,) 1 where a row may be used.
+        index: (g,) row of each satellite's ephemeris; negative: it may not be used.
         clock: (7,) written: column of the system's clock offset; 3 for the reference system; -1: not observed.
         bias: (SIGNAL_COUNT,) written: column of the signal's bias; -1: the first of its system, or not observed.
+        columns: (g + m,) written: column of each satellite's clock, then of each row's bias; -1: none.
 
     Returns:
         Number of unknowns.
     """
     satellites = np.zeros(len(clock), np.int32)
     seen = np.zeros(len(bias), np.int32)
-    for g in range(len(system)):
-        any_row = False
+    for g in range(len(sat)):
+        if index[g] < 0:
+            continue
+        satellites[sat[g] // PRN_PER_SYSTEM] += 1
         for row in range(first[g], first[g + 1]):
-            if usable[row] > 0.0:
-                seen[signal[row]] += 1
-                any_row = True
-        if any_row:
-            satellites[system[g]] += 1
+            seen[signal[row]] += 1
     clock[:] = -1
     bias[:] = -1
     reference = int(np.argmax(satellites))
@@ -96,21 +99,59 @@ def assign_columns(
             if group[slot] > 0 and slot != main:
                 bias[k * SIGNALS_PER_SYSTEM + slot] = n
                 n += 1
+    for g in range(len(sat)):
+        columns[g] = clock[sat[g] // PRN_PER_SYSTEM]
+    for row in range(len(signal)):
+        columns[len(sat) + row] = bias[signal[row]]
     return n
 
 
 @kernel
-def satellite_delays(
-    kepler: Records, glonass: Records, time_ns: int, sat: Int16Array, index: Int32Array, signal: Int16Array,
-    first: Int32Array, delay_m: Float64Array, variance: Float64Array,
+def expect(
+    clock: Int32Array, bias: Int32Array, clock_m: Float64Array, sigmas: Float64Array, expected: Float64Array
+) -> None:
+    """Write the prior value and standard deviation of each unknown.
+
+    Args:
+        clock: (7,) as of `assign_columns`.
+        bias: (SIGNAL_COUNT,) likewise.
+        clock_m: (7,) the systems' clocks in a recent fix; NaN: not known.
+        sigmas: Of an offset between systems, of one that was solved for before, and of a signal's bias, m.
+        expected: (n, 2) written; inf: nothing known.
+    """
+    reference = 0
+    for k in range(len(clock)):
+        if clock[k] == 3:
+            reference = k
+    expected[:4, 0], expected[:4, 1] = 0.0, np.inf
+    for k in range(len(clock)):
+        if clock[k] > 3:
+            offset_m = clock_m[k] - clock_m[reference]
+            kept = math.isfinite(offset_m)
+            expected[clock[k], 0], expected[clock[k], 1] = offset_m if kept else 0.0, sigmas[1] if kept else sigmas[0]
+    for k in range(len(bias)):
+        if bias[k] >= 0:
+            expected[bias[k], 0], expected[bias[k], 1] = 0.0, sigmas[2]
+
+
+@kernel
+def point_rows(
+    kepler: Records, glonass: Records, time_ns: int, sat: Int16Array, index: Int32Array, first: Int32Array,
+    signal: Int16Array, pseudorange_m: Float64Array, frequency_hz: Float64Array, cn0_dbhz: Float32Array,
+    rows: Float64Array, variance: Float64Array,
 ) -> None:  # fmt: skip
-    """Write the group delay (m) of each row and the variance (m^2) of each satellite's orbit and clock."""
+    """Write what `point_solution` needs of each row (m, 4) and the variance (m^2) of each satellite's orbit and clock.
+
+    A row is pseudorange (m; NaN: not to be used), carrier frequency (Hz), C/N0 (dB-Hz) and group delay (m).
+    """
     for g in range(len(sat)):
-        if index[g] < 0:
-            continue
-        variance[g] = ephemeris_variance(kepler, glonass, time_ns, sat[g], index[g])
+        used = index[g] >= 0
+        variance[g] = ephemeris_variance(kepler, glonass, time_ns, sat[g], index[g]) if used else 1.0
         for row in range(first[g], first[g + 1]):
-            delay_m[row] = SPEED_OF_LIGHT_MPS * group_delay(kepler, glonass, index[g], signal[row])
+            rows[row, 0] = pseudorange_m[row] if used else np.nan
+            rows[row, 1], rows[row, 2], rows[row, 3] = frequency_hz[row], cn0_dbhz[row], 0.0
+            if used:
+                rows[row, 3] = SPEED_OF_LIGHT_MPS * group_delay(kepler, glonass, index[g], signal[row])
 
 
 @kernel
@@ -228,8 +269,9 @@ def _range_rows(
 
 @kernel
 def velocity_solution(
-    position_m: Float64Array, first: Int32Array, states: Float64Array, sky: Float64Array, rows: Float64Array,
-    elevation_mask: float, x: Float64Array, covariance: Float64Array,
+    position_m: Float64Array, first: Int32Array, states: Float64Array, sky: Float64Array, doppler_hz: Float64Array,
+    frequency_hz: Float64Array, cn0_dbhz: Float32Array, elevation_mask: float, x: Float64Array,
+    covariance: Float64Array,
 ) -> tuple[bool, float, float]:  # fmt: skip
     """Velocity and clock drift from Doppler.
 
@@ -238,7 +280,9 @@ def velocity_solution(
         first: (g + 1,) first row of each satellite.
         states: (g, 8) satellites at emission.
         sky: (g, 5) as `point_solution` writes it.
-        rows: (m, 3) Doppler (Hz), carrier frequency (Hz), C/N0 (dB-Hz).
+        doppler_hz: (m,).
+        frequency_hz: (m,) of the carrier.
+        cn0_dbhz: (m,).
         elevation_mask: Radians.
         x: (4,) written: ECEF velocity (m/s), clock drift (m/s).
         covariance: (4, 4) written.
@@ -246,7 +290,7 @@ def velocity_solution(
     Returns:
         Whether there is a solution; sum of squares of the residuals, and its degrees of freedom.
     """
-    m, g_count = len(rows), len(states)
+    m, g_count = len(doppler_hz), len(states)
     a, y, sigma, mu, weight = np.zeros((m, 4)), np.full(m, np.nan), np.zeros(m), np.zeros(m), np.zeros(m)
     common = np.full((g_count, 2), 0.02)
     for g in range(g_count):
@@ -255,11 +299,11 @@ def velocity_solution(
         ex, ey, ez = sky[g, 2], sky[g, 3], sky[g, 4]
         rate = range_rate(position_m, states[g], ex, ey, ez) - SPEED_OF_LIGHT_MPS * states[g, 7]
         for row in range(first[g], first[g + 1]):
-            if math.isnan(rows[row, 0]) or math.isnan(rows[row, 1]):
+            if math.isnan(doppler_hz[row]) or math.isnan(frequency_hz[row]):
                 continue
             a[row, 0], a[row, 1], a[row, 2], a[row, 3] = -ex, -ey, -ez, 1.0
-            y[row] = -rows[row, 0] * SPEED_OF_LIGHT_MPS / rows[row, 1] - rate
-            sigma[row] = doppler_sigma(rows[row, 2], sky[g, 1])
+            y[row] = -doppler_hz[row] * SPEED_OF_LIGHT_MPS / frequency_hz[row] - rate
+            sigma[row] = doppler_sigma(np.float64(cn0_dbhz[row]), sky[g, 1])
     # A thousand metres a second is no limit to any receiver here, and keeps the system regular.
     prior, prior_b = np.zeros((4, 4)), np.zeros(4)
     chi2, freedom = robust_solve(a, y, sigma, mu, first, common, prior, prior_b, x, covariance, weight, True)
@@ -285,11 +329,28 @@ def range_rate(position_m: Float64Array, state: Float64Array, ex: float, ey: flo
 
 
 @kernel
-def dilutions(sky: Float64Array, used: Int32Array, axes: Float64Array, out: Float64Array) -> None:
-    """Write GDOP, PDOP, HDOP, VDOP (4,) of the satellites used, for one common clock; NaN where there are too few."""
+def judge(
+    position_m: Float64Array, first: Int32Array, weight: Float64Array, sky: Float64Array, used: Bools, dop: Float64Array
+) -> float:
+    """Write which satellites a position is of and their dilutions of precision; return its ellipsoidal height (m).
+
+    Args:
+        position_m: (3,) ECEF.
+        first: (g + 1,) first row of each satellite.
+        weight: (m,) what is left of each row's weight.
+        sky: (g, 5) as `point_solution` writes it.
+        used: (g,) written: whether a satellite has a row that counts.
+        dop: (4,) written: GDOP, PDOP, HDOP, VDOP of the satellites used, for one common clock; NaN: too few.
+    """
+    axes = np.empty((3, 3))
+    lat, lon, height = geodetic_from_ecef(position_m[0], position_m[1], position_m[2])
+    enu_axes(lat, lon, axes)
     normal, inverse = np.zeros((4, 4)), np.empty((4, 4))
     row = np.ones(4)
-    for g in range(len(sky)):
+    for g in range(len(used)):
+        used[g] = False
+        for k in range(first[g], first[g + 1]):
+            used[g] |= weight[k] > _COUNTS
         if not used[g]:
             continue
         for i in range(3):
@@ -297,11 +358,11 @@ def dilutions(sky: Float64Array, used: Int32Array, axes: Float64Array, out: Floa
         for i in range(4):
             for j in range(4):
                 normal[i, j] += row[i] * row[j]
-    out[:] = np.nan
-    if not cholesky(normal, 4):
-        return
-    cholesky_inverse(normal, inverse, 4)
-    horizontal = inverse[0, 0] + inverse[1, 1]
-    out[0] = math.sqrt(horizontal + inverse[2, 2] + inverse[3, 3])
-    out[1] = math.sqrt(horizontal + inverse[2, 2])
-    out[2], out[3] = math.sqrt(horizontal), math.sqrt(inverse[2, 2])
+    dop[:] = np.nan
+    if cholesky(normal, 4):
+        cholesky_inverse(normal, inverse, 4)
+        horizontal = inverse[0, 0] + inverse[1, 1]
+        dop[0] = math.sqrt(horizontal + inverse[2, 2] + inverse[3, 3])
+        dop[1] = math.sqrt(horizontal + inverse[2, 2])
+        dop[2], dop[3] = math.sqrt(horizontal), math.sqrt(inverse[2, 2])
+    return height

@@ -216,11 +216,11 @@ def decode_msm_batch(data: NDArray[np.uint8], spans: NDArray[np.int64]) -> MsmBa
         spans: (m, 2) int64, where its frames are (`framing.frame_spans`).
     """
     data = np.concatenate([data, np.zeros(PADDING, np.uint8)])
-    room = _room(spans)
+    satellite_room, cell_room = _room(data, spans)
     header = np.empty((rows.HEADER_ROWS, len(spans)), np.int64)
-    satellites = np.empty((rows.SATELLITE_ROWS, room), np.int32)
-    raw = np.empty((rows.RAW_ROWS, room), np.int32)
-    values = np.empty((rows.VALUE_ROWS, room))
+    satellites = np.empty((rows.SATELLITE_ROWS, satellite_room), np.int32)
+    raw = np.empty((rows.RAW_ROWS, cell_room), np.int32)
+    values = np.empty((rows.VALUE_ROWS, cell_room))
     rows.unpack_all(data, spans, header, satellites, raw, values)
     good = header[rows.STATUS] == rows.OK
     faulty = spans[~good & (header[rows.TYPE] > 0)]
@@ -229,13 +229,14 @@ def decode_msm_batch(data: NDArray[np.uint8], spans: NDArray[np.int64]) -> MsmBa
     return MsmBatch(header, satellites[:, : sizes[0]], raw[:, : sizes[1]], values[:, : sizes[1]], faulty)
 
 
-def _room(spans: NDArray[np.int64]) -> int:
-    """Columns that surely hold all satellites and cells of frames at `spans`.
-
-    A satellite takes at least the 10 bits of MSM1's rough range and a cell its 15, and a message at most 64 of each.
-    """
-    bits = (spans[:, 1] - spans[:, 0] - FRAME_OVERHEAD) * 8 - rows.HEADER_BITS
-    return int(np.clip(bits // 10, 0, rows.CELLS_MAX).sum()) + rows.CELLS_MAX
+def _room(data: NDArray[np.uint8], spans: NDArray[np.int64]) -> tuple[int, int]:
+    """Columns that surely hold all satellites and all cells of frames at `spans`."""
+    bits = np.maximum((spans[:, 1] - spans[:, 0] - FRAME_OVERHEAD) * 8 - rows.HEADER_BITS, 0)
+    kind = (data[spans[:, 0] + HEADER_SIZE].astype(np.int64) << 4 | data[spans[:, 0] + HEADER_SIZE + 1] >> 4) % 10
+    kind = np.clip(kind, 1, 7) - 1
+    satellites = np.minimum(bits // rows.SATELLITE_BITS[kind], rows.SATELLITES_MAX)
+    cells = np.minimum(bits // rows.CELL_BITS[kind], rows.CELLS_MAX)
+    return int(satellites.sum()) + rows.SATELLITES_MAX, int(cells.sum()) + rows.CELLS_MAX
 
 
 def encode_msm(message: Msm) -> bytes:

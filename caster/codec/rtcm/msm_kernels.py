@@ -16,12 +16,14 @@ from solver.jit import kernel
 
 __all__ = [
     "CELLS_MAX",
+    "CELL_BITS",
     "HEADER_ROWS",
     "LOCK_LEGACY",
     "LOCK_LONG",
     "LOCK_SHORT",
     "RAW_ROWS",
     "SATELLITES_MAX",
+    "SATELLITE_BITS",
     "SATELLITE_ROWS",
     "VALUE_ROWS",
     "lock_time_ms",
@@ -78,8 +80,8 @@ _CELL_WIDTHS: Final = np.array(
     ]
 )
 """Bits of FINE_RANGE to FINE_RATE by MSM kind 1 to 7 (tables 3.5-83 to 89)."""
-_SATELLITE_BITS: Final = _SATELLITE_WIDTHS.sum(1)
-_CELL_BITS: Final = _CELL_WIDTHS.sum(1)
+SATELLITE_BITS: Final = _SATELLITE_WIDTHS.sum(1)
+CELL_BITS: Final = _CELL_WIDTHS.sum(1)
 
 _MS_M: Final = SPEED_OF_LIGHT_MPS * 1e-3
 _PHASE_UNIT_M: Final = _MS_M * 2.0**-31
@@ -149,7 +151,7 @@ def _read_header(data: Any, position: int, size: int, header: Any) -> int:
     header[SATELLITE_COUNT] = satellites
     header[CELL_COUNT] = ones(header[CELL_MASK])
     kind = header[TYPE] % 10 - 1
-    need = HEADER_BITS + places + satellites * _SATELLITE_BITS[kind] + header[CELL_COUNT] * _CELL_BITS[kind]
+    need = HEADER_BITS + places + satellites * SATELLITE_BITS[kind] + header[CELL_COUNT] * CELL_BITS[kind]
     return TOO_SHORT if size * 8 < need else OK
 
 

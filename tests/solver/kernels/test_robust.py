@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from solver.kernels.robust import robust_coordinates
+from solver.kernels.robust import median, robust_coordinates
 
 TRUTH = np.array([3.0, -2.0, 1.0])
 
@@ -68,3 +68,10 @@ def test_too_few_observations_are_no_solution():
     unit, y, variance, group = problem(4, n=5)
     assert solve(unit, y, variance, group)[0] < 0
     assert solve(unit[:3], y[:3], variance[:3], np.zeros(3, np.int16))[0] < 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 51, 256])
+def test_the_median_is_numpys(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=300).round(1)  # with many equals
+    expected = np.median(values[:count])
+    assert median(count, values) == expected
