@@ -247,8 +247,8 @@ class Engine:
         mountpoints.on_new.append(self._watch)
 
     def now_s(self) -> float:
-        """The loop's time."""
-        return asyncio.get_running_loop().time()
+        """The time that asyncio's loops keep, without asking for the running loop (a system call) at every frame."""
+        return time.monotonic()
 
     def fault(self, name: str) -> str:
         """Why a station cannot serve rovers, as of the last look; empty where it can."""
@@ -321,8 +321,8 @@ class Engine:
 
     def _tick(self) -> None:
         self.refresh()
-        now_ns = from_unix(time.time_ns())
+        now_ns, now_s = from_unix(time.time_ns()), self.now_s()
         for station in self.stations.values():
-            station.tick(now_ns, self.now_s())
+            station.tick(now_ns, now_s)
         for callback in self.on_tick:
             callback(now_ns)
