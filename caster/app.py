@@ -18,6 +18,7 @@ import structlog
 from caster.accounts import Account, AccountStore, hash_password
 from caster.config import Config
 from caster.database import Database
+from caster.derived import DerivedMountpoint
 from caster.errors import ConfigError, DipperError
 from caster.logins import Authenticator
 from caster.mountpoints import KindFactory, Mountpoints
@@ -80,7 +81,7 @@ class Caster:
             await self.database.open()
             self.first_password = await _ensure_operator(self.store)
             self.authenticator = Authenticator(self.store, config.accounts, asyncio.get_running_loop().time)
-            kinds: dict[str, KindFactory] = {"relay": RelayMountpoint}
+            kinds: dict[str, KindFactory] = {"relay": RelayMountpoint, "derived": DerivedMountpoint}
             for service in self._services:
                 kinds |= service.kinds
             self.mountpoints = Mountpoints(config, kinds)

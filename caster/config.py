@@ -12,11 +12,13 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     IPvAnyNetwork,
@@ -32,6 +34,7 @@ from caster.upstream import Upstream
 
 __all__ = [
     "AgentRule",
+    "AlertsConfig",
     "ArchiveConfig",
     "CasterInfo",
     "Config",
@@ -64,6 +67,32 @@ def _is_upstream(url: str) -> str:
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return url
+
+
+def _as_type_range(value: object) -> object:
+    """Message types as in `1077` or `"1070-1079"`."""
+    text = str(value)
+    first, dash, last = text.partition("-")
+    numbers = (first, last) if dash else (first, first)
+    if isinstance(value, tuple) or not all(number.strip().isdecimal() for number in numbers):
+        return value
+    return tuple(map(int, numbers))
+
+
+def _is_type_range(types: tuple[int, int]) -> tuple[int, int]:
+    if not 0 <= types[0] <= types[1] <= 4095:
+        raise ValueError("message types are numbers from 0 to 4095, or ranges such as 1070-1079")
+    return types
+
+
+TypeRange = Annotated[tuple[int, int], BeforeValidator(_as_type_range), AfterValidator(_is_type_range)]
+Conversion = Literal["", "msm1", "msm2", "msm3", "msm4", "msm5", "msm6", "legacy"]
+
+
+def _divides_a_day(interval_s: float) -> float:
+    if interval_s and abs(86_400 / interval_s - round(86_400 / interval_s)) > 1e-9:
+        raise ValueError("a day must be a whole number of intervals")
+    return interval_s
 
 
 UpstreamUrl = Annotated[str, AfterValidator(_is_upstream)]
@@ -221,6 +250,52 @@ class MqttConfig(_Model):
         return self.caster or socket.gethostname()
 
 
+def _is_web_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("not an address such as https://HOST/PATH")
+    return url
+
+
+WebAddress = Annotated[str, AfterValidator(_is_web_address)]
+MailAddress = Annotated[str, StringConstraints(pattern=r"^[^@\s<>,;:\"]{1,64}@[A-Za-z0-9.-]{1,253}$")]
+
+
+class AlertsConfig(_Model):
+    """Who is told of alarms, and how often; without an address nobody."""
+
+    webhooks: tuple[WebAddress, ...] = ()
+    webhook_token: SecretStr = SecretStr("")
+    smtp_host: str = ""
+    smtp_port: Annotated[int, Field(ge=1, le=65535)] = 587
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
+    ca_file: Path | None = None
+    sender: MailAddress = "dipper@localhost"
+    recipients: tuple[MailAddress, ...] = ()
+    owners: bool = True
+    alarms: tuple[str, ...] = ("*",)
+    gather_s: Annotated[float, Field(ge=0, le=3600)] = 20.0
+    repeat_s: Annotated[float, Field(ge=0, le=86400)] = 900.0
+    hourly_max: Count = 30
+    queue_max: Count = 10_000
+    timeout_s: Seconds = 20.0
+    retry_min_s: Seconds = 5.0
+    retry_max_s: Seconds = 300.0
+    attempts_max: Count = 12
+
+    @model_validator(mode="after")
+    def _mail_has_server(self) -> "AlertsConfig":
+        if self.recipients and not self.smtp_host:
+            raise ValueError("smtp_host: mail to recipients needs a server")
+        return self
+
+
 class MountConfig(_Model):
     """A mountpoint, or with a pattern for a name, a rule for the mountpoints that stations create by pushing."""
 
@@ -230,6 +305,11 @@ class MountConfig(_Model):
     raw: bool = False
     output: Literal["auto", "chunked", "identity"] = "auto"
     target: MountName | Literal[""] = ""
+    source: MountName | Literal[""] = ""
+    keep: tuple[TypeRange, ...] = ()
+    drop: tuple[TypeRange, ...] = ()
+    convert: Conversion = ""
+    interval_s: Annotated[float, Field(ge=0, le=86400), AfterValidator(_divides_a_day)] = 0.0
     identifier: str = ""
     network: str = ""
     country: Country = ""
@@ -238,6 +318,7 @@ class MountConfig(_Model):
     fee: bool = False
     misc: str = ""
     send_ephemerides: bool = False
+    owner: MailAddress | Literal[""] = ""
     sources: tuple[UpstreamUrl, ...] = ()
     on_demand: bool = False
     linger_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
@@ -260,6 +341,14 @@ class MountConfig(_Model):
     def _relay_has_sources(self) -> "MountConfig":
         if (self.kind == "relay") != bool(self.sources):
             raise ValueError("sources: a relay needs addresses to pull from, others have none")
+        return self
+
+    @model_validator(mode="after")
+    def _derived_has_source(self) -> "MountConfig":
+        if (self.kind == "derived") != bool(self.source):
+            raise ValueError("source: a derived mountpoint needs the name of the one it is made of, others have none")
+        if self.source == self.name:
+            raise ValueError("source: a mountpoint cannot be made of itself")
         return self
 
 
@@ -305,6 +394,7 @@ class Config(BaseSettings):
     metrics: MetricsConfig = MetricsConfig()
     archive: ArchiveConfig = ArchiveConfig()
     mqtt: MqttConfig = MqttConfig()
+    alerts: AlertsConfig = AlertsConfig()
     mounts: Annotated[tuple[MountConfig, ...], AfterValidator(_unique_names)] = _DEFAULT_MOUNTS
 
     @classmethod

@@ -11,16 +11,25 @@ leaves the array before its socket is closed (`connection_lost` comes first), so
 """
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numba import types
 
 from caster.codec.ntrip import encode_chunk
+from caster.codec.websocket import encode_message
 from solver.jit import kernel
 
-__all__ = ["Fanout", "Subscriber", "compile_sends"]
+__all__ = ["CODINGS", "Coding", "Fanout", "Subscriber", "compile_sends"]
+
+Coding: TypeAlias = Literal["plain", "chunked", "websocket"]
+CODINGS: Final[Mapping[Coding, Callable[[bytes], bytes]]] = {
+    "plain": lambda data: data,
+    "chunked": encode_chunk,
+    "websocket": encode_message,
+}
+"""How a stream's bytes are wrapped for a rover: once for each coding, not for each rover."""
 
 _FIRST_SIZE: Final = 8
 _SEND_FLAGS: Final = 0x40 | 0x4000  # MSG_DONTWAIT | MSG_NOSIGNAL on Linux
@@ -52,7 +61,7 @@ class Subscriber:
     `pause_writing` and `resume_writing`.
 
     Attributes:
-        chunked: Wrap what is sent in HTTP's chunked coding.
+        coding: How what is sent is wrapped.
         stalled_since: When the socket stopped taking bytes (the loop's time, s); None while it takes them.
         dropped: Publishes that did not fit into the backlog.
         fd: Of the socket; -1 where all bytes must go through the transport.
@@ -65,7 +74,7 @@ class Subscriber:
         "_pending",
         "_sent_bytes",
         "_write",
-        "chunked",
+        "coding",
         "dropped",
         "fanout",
         "fd",
@@ -73,12 +82,12 @@ class Subscriber:
         "stalled_since",
     )
 
-    def __init__(self, transport: asyncio.WriteTransport, backlog_max: int, *, chunked: bool = False) -> None:
+    def __init__(self, transport: asyncio.WriteTransport, backlog_max: int, coding: Coding = "plain") -> None:
         self._write = transport.write
         self._pending = transport.get_write_buffer_size
         self._backlog_max = backlog_max
         self._sent_bytes = 0
-        self.chunked = chunked
+        self.coding: Coding = coding
         self.stalled_since: float | None = None
         self.dropped = 0
         self.fd = _direct_fd(transport)
@@ -92,7 +101,7 @@ class Subscriber:
 
     def send(self, data: bytes) -> bool:
         """Send whole frames; False where the rover is too far behind and loses them."""
-        return self.send_wire(encode_chunk(data) if self.chunked else data)
+        return self.send_wire(CODINGS[self.coding](data))
 
     def send_wire(self, wire: bytes) -> bool:
         """Send bytes that are already in the rover's form."""

@@ -11,13 +11,13 @@ The archive, the epoch assembler and the health monitor are plain callables (`Mo
 Rules: no `await` here, no decoding beyond a frame's first bits, no clock: the time of reception is an argument.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import TypeAlias
 
 import structlog
 
-from caster.codec.ntrip import encode_chunk
-from caster.fanout import Fanout, Subscriber
+from caster.fanout import CODINGS, Fanout, Subscriber
 from caster.traffic import Traffic, frame_type
 
 __all__ = ["Mount", "Subscriber", "Tap"]
@@ -41,16 +41,19 @@ class Mount:
     Attributes:
         traffic: What the stream carries.
         published: Count of publishes.
+        derived: Streams that are made of this one's frames.
+        on_demand: Called when a rover comes, to this stream or to one that is made of it.
     """
 
     def __init__(self, name: str, *, raw: bool = False, send_ephemerides: bool = False) -> None:
         self.name = name
         self.traffic = Traffic()
         self.published = 0
+        self.derived: list[Mount] = []
+        self.on_demand: Callable[[], None] | None = None
         self._raw = raw
         self._send_ephemerides = send_ephemerides
-        self._plain = Fanout()
-        self._chunked = Fanout()
+        self._fanouts = {coding: Fanout() for coding in CODINGS}
         self._taps: tuple[Tap, ...] = ()
         self._dropped = 0
         self._sent_bytes = 0
@@ -59,17 +62,22 @@ class Mount:
 
     def __len__(self) -> int:
         """How many rovers follow the stream."""
-        return len(self._plain) + len(self._chunked)
+        return sum(map(len, self._fanouts.values()))
+
+    @property
+    def demand(self) -> int:
+        """How many rovers follow the stream or what is made of it."""
+        return len(self) + sum(mount.demand for mount in self.derived)
 
     @property
     def dropped(self) -> int:
         """Publishes that rovers lost since the start, because their backlog was full."""
-        return self._dropped + sum(rover.dropped for group in (self._plain, self._chunked) for rover in group)
+        return self._dropped + sum(rover.dropped for rover in self._rovers())
 
     @property
     def sent_bytes(self) -> int:
         """Bytes sent to all rovers since the start."""
-        return self._sent_bytes + sum(rover.sent_bytes for group in (self._plain, self._chunked) for rover in group)
+        return self._sent_bytes + sum(rover.sent_bytes for rover in self._rovers())
 
     def publish(self, frames: Sequence[bytes], received_unix_ns: int) -> None:
         """Send frames that arrived together to every subscriber.
@@ -83,9 +91,9 @@ class Mount:
         self.published += 1
         self._remember(frames, received_unix_ns)
         data = frames[0] if len(frames) == 1 else b"".join(frames)
-        self._plain.send(data)
-        if self._chunked:
-            self._chunked.send(encode_chunk(data))
+        for coding, fanout in self._fanouts.items():
+            if fanout:
+                fanout.send(CODINGS[coding](data))
         for tap in self._taps:
             self._call(tap, frames, received_unix_ns)
 
@@ -98,11 +106,17 @@ class Mount:
         if greeting:
             rover.send(greeting)
         if rover.fanout is None:
-            (self._chunked if rover.chunked else self._plain).add(rover)
+            self._fanouts[rover.coding].add(rover)
+        self.want()
+
+    def want(self) -> None:
+        """Somebody wants the stream, which may have to begin for it."""
+        if self.on_demand is not None:
+            self.on_demand()
 
     def detach(self, rover: Subscriber) -> None:
         """A rover leaves; it is no error if it has left before."""
-        if rover.fanout is self._plain or rover.fanout is self._chunked:
+        if rover.fanout is not None and rover.fanout is self._fanouts[rover.coding]:
             rover.fanout.discard(rover)
             self._dropped += rover.dropped
             self._sent_bytes += rover.sent_bytes
@@ -129,6 +143,11 @@ class Mount:
         """Drop what was remembered of a station that has gone."""
         self._station.clear()
         self._ephemerides.clear()
+        for mount in self.derived:
+            mount.forget()
+
+    def _rovers(self) -> Iterator[Subscriber]:
+        return chain.from_iterable(self._fanouts.values())
 
     def _remember(self, frames: Sequence[bytes], received_unix_ns: int) -> None:
         if self._raw:

@@ -5,6 +5,8 @@ decides what a rover follows, what becomes of a rover's upstream bytes, and what
 
 * `station`: the station's own frames, untouched; a rover's upstream bytes go nowhere.
 * `alias`: another mountpoint under a second name.
+* `relay` (`caster.relay`) and `derived` (`caster.derived`): another caster's stream, and another mountpoint's filtered
+  and converted.
 * Services (`dgnss`, `fix` and those to come) subclass `Mountpoint` in their own modules; `caster.app` hands a table of
   kinds to `Mountpoints`.
 
@@ -33,6 +35,7 @@ __all__ = ["AliasMountpoint", "KindFactory", "Mountpoint", "Mountpoints", "Rover
 GENERATOR = "Big Dipper"
 _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MOUNT_NAME_MAX}}}")
 _JOIN_BYTES_MAX = 64 << 10
+_SINGLE_STATION_KINDS = frozenset({"station", "alias", "relay", "derived"})
 
 
 class Rover(Protocol):
@@ -176,7 +179,7 @@ class Mountpoint:
             latitude=latitude,
             longitude=longitude,
             nmea=self.needs_gga,
-            solution=int(config.kind not in ("station", "alias")),
+            solution=int(config.kind not in _SINGLE_STATION_KINDS),
             generator=GENERATOR,
             compr_encryp="none",
             authentication="N" if config.open else "B",
@@ -292,10 +295,8 @@ class AliasMountpoint(Mountpoint):
         """The other mountpoint's row under this one's name and rights."""
         if self._target is None:
             return super().record()
-        values = dict(zip(("mountpoint", "identifier"), (self.name, self.config.identifier or self.name), strict=True))
-        fields = self._target.record()
-        own = Record.of("STR", **values, authentication="N" if self.config.open else "B")
-        return Record(tuple(mine or theirs for mine, theirs in zip(own.fields, fields.fields, strict=True)))
+        name, rights = self.config.identifier or self.name, "N" if self.config.open else "B"
+        return self._target.record().replaced(mountpoint=self.name, identifier=name, authentication=rights)
 
 
 KindFactory: TypeAlias = Callable[[MountConfig, "Mountpoints"], Mountpoint]

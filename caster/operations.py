@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 
 import structlog
 
+from caster.alerts import Alerts
 from caster.archive import Archive
 from caster.bus import Bus
 from caster.config import Config
@@ -34,6 +35,7 @@ class Operations:
         monitor: The stations' health and alarms.
         archive: The archive, or None where none is configured.
         bus: MQTT, or None where no broker is configured.
+        alerts: Tells alarms by webhook and e-mail.
         metrics: The listener of the metrics, or None where none is configured.
     """
 
@@ -45,9 +47,11 @@ class Operations:
             _watch_all(mountpoints, self.archive.watch)
         self.monitor = HealthMonitor(config.health, mountpoints)
         self.bus = self._make_bus(config, mountpoints)
+        self.alerts = Alerts(config, mountpoints)
+        self.monitor.on_alarm.append(self.alerts.on_alarm)
         self.metrics: MetricsServer | None = None
         if config.metrics.port is not None:
-            more = [part.metrics for part in (self.archive, self.bus) if part is not None]
+            more = [part.metrics for part in (self.archive, self.bus, self.alerts) if part is not None]
             sources = Sources(mountpoints, self.monitor, self._latency, self._lag, server, more)
             self.metrics = MetricsServer(config.metrics, sources)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,6 +68,7 @@ class Operations:
             await self.metrics.start()
         self._run(self.monitor.run(), "watch the stations")
         self._run(self._lag.run(), "measure the loop's lag")
+        self._run(self.alerts.run(), "tell alarms")
         if self.bus is not None:
             self._run(self.bus.run(), "MQTT")
 
@@ -82,8 +87,9 @@ class Operations:
             await asyncio.to_thread(self.archive.stop)
 
     def reload(self, config: Config) -> None:
-        """Take a new configuration: the limits of alarms; listeners and folders stay until the next start."""
+        """Take a new configuration: limits of alarms, who is told; listeners and folders stay until the next start."""
         self.monitor.reload(config.health)
+        self.alerts.reload(config)
 
     def _make_bus(self, config: Config, mountpoints: Mountpoints) -> Bus | None:
         if not config.mqtt.host:

@@ -19,7 +19,7 @@ from caster.backoff import Backoff
 from caster.codec.ntrip import gga_line
 from caster.config import MountConfig
 from caster.errors import DipperError
-from caster.mountpoints import Mountpoints, Rover, StationMountpoint
+from caster.mountpoints import Mountpoints, StationMountpoint
 from caster.upstream import Feed, Upstream
 
 __all__ = ["RelayMountpoint"]
@@ -65,6 +65,7 @@ class RelayMountpoint(StationMountpoint):
         self._deserted_s: float | None = None
         self._told: dict[Upstream, str] = {}
         self._task: asyncio.Task[None] | None = None
+        self.mount.on_demand = self._wanted.set
         self._start()
 
     @property
@@ -76,11 +77,6 @@ class RelayMountpoint(StationMountpoint):
     def is_idle(self) -> bool:
         """On demand, no stream is expected while nobody asks for it."""
         return self.config.on_demand and not self._wanted.is_set()
-
-    def on_subscribe(self, rover: Rover) -> None:
-        """A rover follows, and a relay on demand begins."""
-        super().on_subscribe(rover)
-        self._wanted.set()
 
     def on_config(self, config: MountConfig) -> None:
         """Other sources or another way are taken at once; a stream that stays is not touched."""
@@ -109,9 +105,9 @@ class RelayMountpoint(StationMountpoint):
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if self.config.on_demand and not len(self.mount):
+            if self.config.on_demand and not self.mount.demand:
                 self._wanted.clear()
-                await self._wait_for_demand()
+                await self._wanted.wait()
             self._wanted.set()
             self._deserted_s = None
             began_s = loop.time()
@@ -123,14 +119,6 @@ class RelayMountpoint(StationMountpoint):
                 self.retry.reset()
             elif not self._is_deserted():
                 await asyncio.sleep(self.retry.next_s())
-
-    async def _wait_for_demand(self) -> None:
-        """Until a rover comes; those who follow the mount by way of a service do not say so."""
-        while not len(self.mount) and not self._wanted.is_set():
-            try:
-                await asyncio.wait_for(self._wanted.wait(), _TICK_S)
-            except TimeoutError:
-                continue
 
     async def _follow_the_first_that_answers(self) -> None:
         """Go through the sources; return after each has failed once, or nobody wants the stream any more."""
@@ -207,7 +195,7 @@ class RelayMountpoint(StationMountpoint):
 
     def _is_deserted(self) -> bool:
         """On demand, and nobody has followed for the linger time."""
-        if not self.config.on_demand or len(self.mount):
+        if not self.config.on_demand or self.mount.demand:
             self._deserted_s = None
             return False
         self._deserted_s = _now_s() if self._deserted_s is None else self._deserted_s

@@ -17,9 +17,11 @@ from html import escape
 import structlog
 
 from caster.accounts import Account
+from caster.codec import websocket
 from caster.codec.ntrip import Record, Request, build_table, parse_query, response
 from caster.config import Config, Listen, TlsListen
 from caster.errors import ConfigError, RefusedError
+from caster.fanout import Coding
 from caster.gate import Certificate, Gate, is_within
 from caster.hangups import Hangups
 from caster.logins import Authenticator
@@ -219,16 +221,26 @@ class Server:
         account = None if mountpoint.config.open else await self._login_rover(request, mountpoint)
         if not mountpoint.is_live:
             raise RefusedError(f"mountpoint {request.mount} is offline: no station feeds it now", 503)
+        coding, head = self._open_stream(request, mountpoint)
         if connection.is_closing:
             return
         if account is not None:
             self.authenticator.begin_session(account)
+        connection.become_rover(head, mountpoint, account, coding)
+
+    def _open_stream(self, request: Request, mountpoint: Mountpoint) -> tuple[Coding, bytes]:
+        """How the stream is sent, and the head that says so."""
+        if websocket.is_upgrade(request):
+            return "websocket", websocket.upgraded(request, self.config.server_name, self.utc())
         chunked = self._chunked(request, mountpoint)
         head = response.stream_opened(request, self.config.server_name, self.utc(), chunked=chunked)
-        connection.become_rover(head, mountpoint, account, chunked=chunked)
+        return "chunked" if chunked else "plain", head
 
     async def _login_rover(self, request: Request, mountpoint: Mountpoint) -> Account:
-        account = await self.authenticator.login(request.credentials)
+        is_upgrade = websocket.is_upgrade(request)
+        account = await self.authenticator.login(
+            websocket.credentials_of(request) if is_upgrade else request.credentials
+        )
         if not account.covers(mountpoint.name):
             raise RefusedError(f"the account {account.name} does not cover mountpoint {mountpoint.name}", 403)
         return account

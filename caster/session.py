@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from caster.accounts import Account
+from caster.codec import websocket
 from caster.codec.ntrip import ChunkedDecoder, Gga, GgaExtractor, Request, RequestReader, TlsHello, parse_gga, response
 from caster.errors import RefusedError, RemoteProtocolError
+from caster.fanout import Coding
 from caster.hub import Mount, Subscriber
 from caster.mountpoints import Mountpoint
 
@@ -229,6 +231,11 @@ class Connection(asyncio.Protocol):
         return self.server.now() - self._opened_s
 
     @property
+    def reason(self) -> str:
+        """Why the connection has ended; empty before."""
+        return self._reason
+
+    @property
     def is_closing(self) -> bool:
         """The connection has ended, or its client has gone during the handshake."""
         return bool(self._reason) or self.transport.is_closing()
@@ -238,14 +245,14 @@ class Connection(asyncio.Protocol):
         self.transport.write(data)
         self.end(reason)
 
-    def become_rover(self, head: bytes, mountpoint: Mountpoint, account: Account | None, *, chunked: bool) -> None:
+    def become_rover(self, head: bytes, mountpoint: Mountpoint, account: Account | None, coding: Coding) -> None:
         """Answer with a stream's head; the stream follows a moment later.
 
         Naive clients read the head as text with their first read, so that nothing may stick to it.
         """
         assert self.request is not None
         self.transport.write(head)
-        rover = RoverSession(self, self.request, mountpoint, account, chunked=chunked)
+        rover = RoverSession(self, self.request, mountpoint, account, coding)
         self._handler = rover
         asyncio.get_running_loop().call_later(self.server.config.limits.header_gap_s, self._begin, rover.begin)
 
@@ -313,8 +320,7 @@ class RoverSession:
         request: Request,
         mountpoint: Mountpoint,
         account: Account | None,
-        *,
-        chunked: bool,
+        coding: Coding,
     ) -> None:
         self._connection = connection
         self._request = request
@@ -324,7 +330,8 @@ class RoverSession:
         self._begun = False
         self._extractor = GgaExtractor()
         self._decoder = ChunkedDecoder() if request.chunked else None
-        self.outlet = Subscriber(connection.transport, connection.server.config.limits.backlog_bytes, chunked=chunked)
+        self._websocket = websocket.ClientReader() if coding == "websocket" else None
+        self.outlet = Subscriber(connection.transport, connection.server.config.limits.backlog_bytes, coding)
         self.gga: Gga | None = None
         self.gga_count = 0
 
@@ -369,15 +376,29 @@ class RoverSession:
 
     def receive(self, data: bytes) -> None:
         """Hand on what the rover sent, and look for its position."""
+        if self._websocket is not None:
+            self._receive_frames(self._websocket.receive_data(data))
+            return
         if self._decoder is not None:
             data = self._decoder.receive_data(data)
+        self._receive_plain(data)
+
+    def _receive_frames(self, received: websocket.Received) -> None:
+        if received.answer:
+            self._connection.transport.write(received.answer)
+        if received.data:
+            self._receive_plain(received.data)
+        if received.closed:
+            self._connection.end("closed by the client")
+
+    def _receive_plain(self, data: bytes) -> None:
         self._mountpoint.on_uplink(self, data)
         for gga in self._extractor.receive_data(data):
             self._take_gga(gga)
 
     def receive_eof(self) -> None:
         """Half-closed, or gone: who half-closes does so right after the request, and still wants the stream."""
-        if self._connection.age_s() > _HALF_CLOSE_S:
+        if self._websocket is not None or self._connection.age_s() > _HALF_CLOSE_S:
             self._connection.end("closed by the client")
 
     def check(self, now_s: float) -> None:
@@ -388,6 +409,8 @@ class RoverSession:
         self.follow(None)
         if self._begun:
             self._mountpoint.on_leave(self)
+        if self._websocket is not None and not self._connection.transport.is_closing():
+            self._connection.transport.write(self._websocket.close(websocket.GOING_AWAY, self._connection.reason))
         if self._account is not None:
             self._connection.server.authenticator.end_session(self._account.name)
 

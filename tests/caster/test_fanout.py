@@ -233,7 +233,7 @@ async def test_a_rover_that_has_gone_costs_the_others_nothing() -> None:
 async def test_a_chunked_rover_gets_each_publish_as_one_chunk() -> None:
     async with connected(2) as (plain, chunked):
         mount = Mount("MOUNT", raw=True)
-        chunked.rover.chunked = True
+        chunked.rover.coding = "chunked"
         for pair in (plain, chunked):
             mount.attach(pair.rover)
         mount.publish((frame(0), frame(1)), 0)

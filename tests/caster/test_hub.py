@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caster.codec.ntrip import encode_chunk
+from caster.fanout import Coding
 from caster.hub import Mount, Subscriber
 from tests.caster.conftest import frame
 
@@ -29,9 +30,9 @@ class Socket:
         """It has no socket of its own, so that everything comes through `write`; see test_fanout for real ones."""
 
 
-def rover(backlog_max: int = 1000, *, chunked: bool = False) -> tuple[Socket, Subscriber]:
+def rover(backlog_max: int = 1000, coding: Coding = "plain") -> tuple[Socket, Subscriber]:
     transport = Socket()
-    return transport, Subscriber(transport, backlog_max, chunked=chunked)  # type: ignore[arg-type]
+    return transport, Subscriber(transport, backlog_max, coding)  # type: ignore[arg-type]
 
 
 def test_frames_that_came_together_are_joined_once_and_shared() -> None:
@@ -47,7 +48,7 @@ def test_frames_that_came_together_are_joined_once_and_shared() -> None:
 
 def test_chunked_rovers_share_one_wrapped_copy() -> None:
     mount = Mount("M")
-    (first, a), (second, b) = rover(chunked=True), rover(chunked=True)
+    (first, a), (second, b) = rover(coding="chunked"), rover(coding="chunked")
     mount.attach(a)
     mount.attach(b)
     mount.publish([frame(1077)], NOW_NS)

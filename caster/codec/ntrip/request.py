@@ -10,8 +10,8 @@ What is read, by NTRIP 1.0 and 2.0 and by what receivers make of them:
 * `SOURCE password /MOUNT` (a version 1 base station; the password may be empty and may hold spaces)
 * `POST /MOUNT HTTP/1.1` (a version 2 base station)
 
-The protocol is version 2 only where an `Ntrip-Version` header says so (or the method is POST, which version 1 has not);
-the HTTP version says nothing.
+The protocol is version 2 only where an `Ntrip-Version` header says so (or the method is POST, or the client asks for
+WebSocket, which version 1 have not); the HTTP version says nothing.
 """
 
 import re
@@ -176,10 +176,18 @@ def parse_head(head: bytes) -> Request:
         method,
         _mount_name(path),
         query,
-        2 if method == "POST" or _VERSION_2.fullmatch(headers.get("ntrip-version", "")) else 1,
+        2 if method == "POST" or _is_version_2(headers) else 1,
         headers,
         parse_basic(headers.get("authorization", "")),
         http=http,
+    )
+
+
+def _is_version_2(headers: dict[str, str]) -> bool:
+    """The client says so, or wants WebSocket, which begins in HTTP/1.1 alone."""
+    return (
+        bool(_VERSION_2.fullmatch(headers.get("ntrip-version", "")))
+        or "websocket" in headers.get("upgrade", "").lower()
     )
 
 

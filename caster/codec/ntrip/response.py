@@ -32,7 +32,11 @@ _SOURCE_ERRORS = {
     404: "ERROR - Bad Mountpoint",
     409: "ERROR - Mount Point Taken or Invalid",
 }
-_EXTRA_HEADERS = {503: ("Retry-After: 10",), 405: ("Allow: GET, POST, SOURCE",)}
+_EXTRA_HEADERS = {
+    503: ("Retry-After: 10",),
+    405: ("Allow: GET, POST, SOURCE",),
+    426: ("Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+}
 
 
 def stream_opened(request: Request, server: str, now: datetime, *, chunked: bool = False) -> bytes:

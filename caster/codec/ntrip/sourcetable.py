@@ -59,6 +59,11 @@ class Record:
         """A field by its name in `FIELD_NAMES`."""
         return self.fields[_POSITION[self.kind][name]]
 
+    def replaced(self, **values: str) -> Self:
+        """The record with other texts in some fields."""
+        new = {_POSITION[self.kind][name]: value for name, value in values.items()}
+        return type(self)(tuple(new.get(place, field) for place, field in enumerate(self.fields)))
+
     @property
     def position_deg(self) -> tuple[float, float] | None:
         """Latitude and longitude (-180 to 180); None where the record has none."""

@@ -6,6 +6,7 @@ Where to look:
 * `messages`: any frame to a message and back: `decode`, `encode`
 * `msm`: observations MSM1 to MSM7 of all systems as columns of numbers: `decode_msm`, `encode_msm`, `decode_msm_batch`
 * `encoder`: epochs to MSM: `MsmEncoder`, `epoch_to_msm`
+* `convert`: MSM to lower kinds and to legacy messages: `lower_msm`, `LegacyEncoder`
 * `layouts`, `fields`: all other known messages as tables, and the one packer and unpacker of such tables
 * `legacy`: observations 1001 to 1004 and 1009 to 1012 as columns
 * `ephemeris`: ephemeris messages to the solver's records and back: `to_record`, `from_record`

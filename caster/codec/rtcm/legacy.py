@@ -15,15 +15,15 @@ from caster.codec.rtcm.layouts import GLONASS_LEGACY
 from caster.codec.rtcm.messages import Message
 from solver.signals import GLONASS, GPS, PRN_PER_SYSTEM, SBAS, signal
 
-__all__ = ["ROLLOVER_CYCLES", "cells"]
+__all__ = ["CODE_INVALID_M", "PHASE_INVALID_M", "ROLLOVER_CYCLES", "cells"]
 
 ROLLOVER_CYCLES: Final = 1500
 """DF012: the step by which a sender keeps phase less pseudorange within its 20 bits."""
 _L1: Final = {GPS: ("G1C", "G1P"), SBAS: ("S1C", "S1C"), GLONASS: ("R1C", "R1P")}
 _L2: Final = {GPS: ("G2X", "G2P", "G2D", "G2W"), SBAS: (), GLONASS: ("R2C", "R2P")}
 """Signals by code indicator DF010, DF016, DF039, DF046; P(Y) followed directly is 2P, cross-correlated 2D, else 2W."""
-_PHASE_INVALID_M: Final = -(1 << 19) * 0.0005
-_CODE_INVALID_M: Final = -(1 << 13) * 0.02
+PHASE_INVALID_M: Final = -(1 << 19) * 0.0005
+CODE_INVALID_M: Final = -(1 << 13) * 0.02
 _SBAS_FIRST: Final = 40
 """DF009 is 40 for SBAS PRN 120."""
 
@@ -69,12 +69,12 @@ def _bands(system: int, sat: int, fields: Mapping[str, Any]) -> list[tuple[int, 
     base_m = fields["l1_pseudorange_m"] + fields["l1_ambiguity_m"]
     lock_ms = float(rows.LOCK_LEGACY[fields["l1_lock"]])
     l1 = signal(_L1[system][fields["l1_code"]])
-    phase_m = _sum_or_nan(base_m, fields["l1_phase_less_code_m"], _PHASE_INVALID_M)
+    phase_m = _sum_or_nan(base_m, fields["l1_phase_less_code_m"], PHASE_INVALID_M)
     found = [(sat, l1, base_m, phase_m, fields["l1_cn0_dbhz"], lock_ms)]
     code = fields.get("l2_code", 4)
     if code < len(_L2[system]):
-        pseudorange_m = _sum_or_nan(base_m, fields["l2_less_l1_code_m"], _CODE_INVALID_M)
-        phase_m = _sum_or_nan(base_m, fields["l2_phase_less_l1_code_m"], _PHASE_INVALID_M)
+        pseudorange_m = _sum_or_nan(base_m, fields["l2_less_l1_code_m"], CODE_INVALID_M)
+        phase_m = _sum_or_nan(base_m, fields["l2_phase_less_l1_code_m"], PHASE_INVALID_M)
         lock_ms = float(rows.LOCK_LEGACY[fields["l2_lock"]])
         if not (np.isnan(pseudorange_m) and np.isnan(phase_m)):
             l2 = signal(_L2[system][code])
