@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-PEERS := rtklib gpsd gpsd-clients curl mosquitto postgresql
+PEERS := rtklib gpsd gpsd-clients curl mosquitto postgresql chromium
 export PYTHONASYNCIODEBUG =
 
 .PHONY: demo test test-slow check format lint types imports tests bench clean
@@ -56,7 +56,7 @@ $(VENV)/ready-test: pyproject.toml | $(VENV)/bin/python
 
 # The real programs that the tests speak to: RTKLIB, gpsd, curl, Mosquitto, PostgreSQL (out of PATH).
 $(VENV)/peers: | $(VENV)/bin/python
-	{ command -v rnx2rtkp str2str convbin gpsd gpspipe curl mosquitto && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null || \
+	{ command -v rnx2rtkp str2str convbin gpsd gpspipe curl mosquitto chromium && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null || \
 	  { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $(PEERS); }
 	touch $@
 

@@ -8,6 +8,7 @@ mountpoints, and watch the mountpoints appear.
 import asyncio
 import secrets
 import signal
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from caster.mountpoints import KindFactory, Mountpoints
 from caster.operations import Operations
 from caster.relay import RelayMountpoint
 from caster.server import Server
+from caster.systemd import Notifier
 
 __all__ = ["Caster", "Service"]
 
@@ -55,6 +57,7 @@ class Caster:
     Args:
         config: The configuration.
         services: What is there besides stations and aliases.
+        sockets: Listening sockets that were passed on to this process, by section of the configuration.
 
     Attributes:
         database: What is shared with the commands.
@@ -66,9 +69,15 @@ class Caster:
         first_password: Of the operator's account, where this start made it; else empty.
     """
 
-    def __init__(self, config: Config, services: Sequence[Service] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        services: Sequence[Service] = (),
+        sockets: Mapping[str, Sequence[socket.socket]] | None = None,
+    ) -> None:
         self.config = config
         self._services = services
+        self._sockets = sockets
         self.first_password = ""
 
     async def __aenter__(self) -> Self:
@@ -88,7 +97,7 @@ class Caster:
             for service in self._services:
                 service.attach(self.mountpoints)
             self.mountpoints.open()
-            self.server = Server(config, self.mountpoints, self.authenticator)
+            self.server = Server(config, self.mountpoints, self.authenticator, self._sockets)
             self.operations = Operations(config, self.mountpoints, self.server)
             await self.operations.start()
             try:
@@ -124,32 +133,46 @@ class Caster:
         self.server.reload(config)
         self.operations.reload(config)
 
-    async def run_until_signal(self, read_config: Callable[[], Config], ready: Callable[[], None]) -> None:
+    async def run_until_signal(
+        self, read_config: Callable[[], Config], ready: Callable[[], None], notifier: Notifier | None = None
+    ) -> None:
         """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again.
 
         Args:
             read_config: Reads it.
             ready: Called once signals are heard: only now may anybody be told that the service is up.
+            notifier: Tells systemd.
         """
+        notifier = notifier or Notifier()
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
 
         def read_again() -> None:
+            notifier.reloading()
             try:
                 self.reload(read_config())
                 _log.info("configuration read again")
             except DipperError as error:
                 _log.error("the configuration stays as it was", error=str(error))
+            notifier.ready(self._status())
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, read_again)
+        alive = loop.create_task(notifier.keep_alive(), name="watchdog")
         try:
             ready()
+            notifier.ready(self._status())
             await stop.wait()
+            notifier.stopping()
         finally:
+            alive.cancel()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+
+    def _status(self) -> str:
+        ports = ", ".join(map(str, [self.port, *self.server.tls_ports]))
+        return f"listening on port {ports}, {len(self.config.mounts)} mountpoints configured"
 
 
 def _make_folder(path: Path) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from caster.hangups import Hangups
 from caster.logins import Authenticator
 from caster.mountpoints import Mountpoint, Mountpoints
 from caster.session import Connection
+from caster.sockets import adopt, bind
 
 __all__ = ["Counters", "Server"]
 
@@ -56,6 +57,7 @@ class Server:
         config: The configuration.
         mountpoints: All mountpoints.
         authenticator: Who may do what.
+        sockets: Listening sockets that were passed on to this process, by section: `listen`, `tls[0]`, ...
 
     Attributes:
         connections: All open connections.
@@ -65,8 +67,15 @@ class Server:
         tls_ports: The ports with TLS, one for each `[[tls]]`.
     """
 
-    def __init__(self, config: Config, mountpoints: Mountpoints, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        config: Config,
+        mountpoints: Mountpoints,
+        authenticator: Authenticator,
+        sockets: Mapping[str, Sequence[socket.socket]] | None = None,
+    ) -> None:
         self.config = config
+        self._sockets = sockets or {}
         self.mountpoints = mountpoints
         self.authenticator = authenticator
         self.counters = Counters()
@@ -337,50 +346,36 @@ class Server:
     # ----- inside
 
     async def _listen(self, key: str, config: Listen | TlsListen, certificate: Certificate | None) -> int:
-        """Listen on all addresses of a section; return the port."""
-        port, queue = config.port, self.config.listen.queue
-        count = len(self._listeners)
-        for host in config.hosts:
-            sock = self._bind(key, host, port, has_other=len(self._listeners) > count)
-            if sock is None:
-                continue
-            port = sock.getsockname()[1]
+        """Listen on all addresses of a section, or on the sockets passed on for it; return the port."""
+        sockets = [adopt(key, sock, self.config.limits) for sock in self._sockets.get(key, ())] or self._bind(
+            key, config
+        )
+        for sock in sockets:
+            queue = self.config.listen.queue
             if certificate is not None or self.config.listen.proxies:
                 sock.listen(queue)
                 self._listeners.append(Gate(self, sock, certificate))
             else:
                 loop = asyncio.get_running_loop()
                 self._listeners.append(await loop.create_server(self.connection, sock=sock, backlog=queue))
-        if len(self._listeners) == count:
-            raise ConfigError(f"{key}.hosts: none of the addresses can be listened on")
-        return port
+        return int(sockets[0].getsockname()[1])
 
-    def _bind(self, key: str, host: str, port: int, *, has_other: bool) -> socket.socket | None:
-        """A listening socket whose options the accepted ones inherit (Linux); None without IPv6 on this machine."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        limits = self.config.limits
-        try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
-        except OSError:
-            return None
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(limits.keepalive_s)))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.socket_buffer_bytes)
-            sock.bind((host, port))
-        except OSError as error:
-            sock.close()
-            if family == socket.AF_INET6 and has_other:
-                _log.warning("no IPv6", host=host, error=error.strerror)
-                return None
-            raise ConfigError(f"{key}: {host} port {port}: {error.strerror}") from None
-        sock.setblocking(False)
-        return sock
+    def _bind(self, key: str, config: Listen | TlsListen) -> list[socket.socket]:
+        """Sockets on all addresses of a section, with one port."""
+        port, sockets = config.port, list[socket.socket]()
+        for host in config.hosts:
+            try:
+                sock = bind(key, host, port, self.config.limits, has_other=bool(sockets))
+            except ConfigError:
+                for other in sockets:
+                    other.close()
+                raise
+            if sock is not None:
+                sockets.append(sock)
+                port = sock.getsockname()[1]
+        if not sockets:
+            raise ConfigError(f"{key}.hosts: none of the addresses can be listened on")
+        return sockets
 
     def _is_trusted(self, connection: Connection) -> bool:
         """Connections from these networks are not limited per address."""

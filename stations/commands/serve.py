@@ -44,9 +44,10 @@ def serve(
 async def _serve(settings: "Config", read: "Callable[[], Config]") -> None:
     from caster.app import Caster
     from caster.services import PositioningService
+    from caster.systemd import Notifier, inherited_sockets
 
-    async with Caster(settings, [PositioningService()]) as caster:
-        await caster.run_until_signal(read, lambda: _ready(caster))
+    async with Caster(settings, [PositioningService()], inherited_sockets()) as caster:
+        await caster.run_until_signal(read, lambda: _ready(caster), Notifier.from_environment())
         typer.echo("dipper: stopping", err=True)
 
 
