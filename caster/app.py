@@ -17,10 +17,12 @@ from typing import Protocol, Self
 import structlog
 
 from caster.accounts import Account, AccountStore, hash_password
+from caster.bans import Bans, BanStore
 from caster.config import Config
 from caster.database import Database
 from caster.derived import DerivedMountpoint
 from caster.errors import ConfigError, DipperError
+from caster.gate import is_within
 from caster.logins import Authenticator
 from caster.mountpoints import KindFactory, Mountpoints
 from caster.operations import Operations
@@ -63,6 +65,7 @@ class Caster:
         database: What is shared with the commands.
         store: The accounts.
         authenticator: Logins.
+        bans: Who is kept out.
         mountpoints: All mountpoints.
         server: The listeners.
         operations: Health, metrics and what else serves the operator.
@@ -97,7 +100,9 @@ class Caster:
             for service in self._services:
                 service.attach(self.mountpoints)
             self.mountpoints.open()
-            self.server = Server(config, self.mountpoints, self.authenticator, self._sockets)
+            self.bans = Bans(config.bans, BanStore(self.database), self._is_exempt, asyncio.get_running_loop().time)
+            await self.bans.load()
+            self.server = Server(config, self.mountpoints, self.authenticator, self.bans, self._sockets)
             self.operations = Operations(config, self.mountpoints, self.server)
             await self.operations.start()
             try:
@@ -126,6 +131,10 @@ class Caster:
     def port(self) -> int:
         """The port that it listens on."""
         return self.server.port
+
+    def _is_exempt(self, address: str) -> bool:
+        """Trusted networks and proxies are never banned."""
+        return is_within(address, (*self.config.listen.trusted, *self.config.listen.proxies))
 
     def reload(self, config: Config) -> None:
         """Take a new configuration; listeners, data directory and database stay as they are until the next start."""

@@ -36,6 +36,7 @@ __all__ = [
     "AgentRule",
     "AlertsConfig",
     "ArchiveConfig",
+    "BansConfig",
     "CasterInfo",
     "Config",
     "HealthConfig",
@@ -164,6 +165,8 @@ class Limits(_Model):
     handshakes: Count = 2000
     mounts: Count = 10_000
     refusal_delay_s: Annotated[float, Field(ge=0, le=60)] = 1.0
+    refusal_delay_max_s: Annotated[float, Field(ge=0, le=600)] = 15.0
+    delayed: Count = 1000
     header_gap_s: Annotated[float, Field(ge=0, le=5)] = 0.05
     epoch_join_s: Annotated[float, Field(ge=0, le=1)] = 0.02
 
@@ -184,6 +187,19 @@ class AccountsConfig(_Model):
     verified_count: Count = 100_000
     source_candidates: Count = 32
     push_creates_mounts: bool = True
+
+
+class BansConfig(_Model):
+    """When an address is kept out, and for how long; a limit of 0 counts nothing."""
+
+    wrong_passwords: Annotated[int, Field(ge=0, le=1_000_000)] = 20
+    bad_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 50
+    floods: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    window_s: Seconds = 600.0
+    ban_s: Annotated[float, Field(gt=0, le=31_536_000)] = 900.0
+    ban_max_s: Annotated[float, Field(gt=0, le=31_536_000)] = 86_400.0
+    refresh_s: Seconds = 2.0
+    origins: Count = 100_000
 
 
 class HealthConfig(_Model):
@@ -389,6 +405,7 @@ class Config(BaseSettings):
     networks: tuple[NetworkInfo, ...] = ()
     limits: Limits = Limits()
     accounts: AccountsConfig = AccountsConfig()
+    bans: BansConfig = BansConfig()
     agents: tuple[AgentRule, ...] = ()
     health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()

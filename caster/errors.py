@@ -5,6 +5,7 @@
     * `FormatError`: bytes or text are not what their format says (a file, a frame, a record)
     * `RemoteProtocolError`: a peer broke the protocol; carries the HTTP status to answer with
     * `RefusedError`: a peer refused us, or we refuse a request for a reason that the peer may know
+        * `WrongPasswordError`: for a password that is wrong, or the name of nobody
     * `SourceError`: a source of data cannot be opened or has ended before its time
 * `LocalProtocolError`: our own code misused a codec: a bug
 """
@@ -17,6 +18,7 @@ __all__ = [
     "RefusedError",
     "RemoteProtocolError",
     "SourceError",
+    "WrongPasswordError",
 ]
 
 
@@ -54,6 +56,13 @@ class RefusedError(DipperError):
     def __init__(self, message: str, status: int = 403) -> None:
         super().__init__(message)
         self.status = status
+
+
+class WrongPasswordError(RefusedError):
+    """A name or a password was wrong; who does so often is kept out."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 401)
 
 
 class SourceError(DipperError):

@@ -20,6 +20,7 @@ from caster.codec.ntrip import response
 from caster.codec.proxy import ProxyReader
 from caster.config import TlsListen
 from caster.errors import ConfigError, RemoteProtocolError
+from caster.session import BANNED
 
 if TYPE_CHECKING:
     from caster.server import Server
@@ -132,7 +133,7 @@ class Gate:
                 await asyncio.sleep(_NO_SOCKET_WAIT_S)
                 continue
             if len(self._entering) >= self._server.config.limits.handshakes:
-                self._turn_away(sock, "too many handshakes")
+                self._turn_away(sock, "too many handshakes", peer[0])
             else:
                 task = asyncio.create_task(self._let_in(sock, peer[0].removeprefix("::ffff:")), name="let in")
                 self._entering.add(task)
@@ -146,7 +147,7 @@ class Gate:
                 is_hello = self._certificate is not None and await _peek(sock) == _HELLO
         except (TimeoutError, OSError, RemoteProtocolError) as error:
             is_bad = isinstance(error, RemoteProtocolError)
-            self._turn_away(sock, f"bad PROXY header: {error}" if is_bad else "closed before a request")
+            self._turn_away(sock, f"bad PROXY header: {error}" if is_bad else "closed before a request", address)
         except BaseException:
             sock.close()
             raise
@@ -165,11 +166,15 @@ class Gate:
         return header.address or address
 
     async def _hand_over(self, sock: socket.socket, address: str, is_hello: bool) -> None:
+        ban = self._server.bans.find(address)
+        if ban is not None and self._server.bans.is_told(ban):
+            self._turn_away(sock, BANNED, address)
+            return
         connect = partial(asyncio.get_running_loop().connect_accepted_socket, partial(self._server.connection, address))
         if self._certificate is None:
             await connect(sock)
         elif not is_hello:
-            await self._answer_plain(sock)
+            await self._answer_plain(sock, address)
         else:
             timeout_s = self._server.config.limits.head_timeout_s
             try:
@@ -180,9 +185,9 @@ class Gate:
                     ssl_shutdown_timeout=_SHUTDOWN_S,
                 )
             except OSError:  # ssl.SSLError, a reset or a time-out; asyncio has closed the socket
-                self._server.counters.ended["request", "TLS handshake failed"] += 1
+                self._server.count_end("request", "TLS handshake failed", address)
 
-    async def _answer_plain(self, sock: socket.socket) -> None:
+    async def _answer_plain(self, sock: socket.socket, address: str) -> None:
         """Take what has come, lest the answer is lost in a reset, and say what is wrong."""
         config = self._server.config
         reason = "this port speaks TLS: connect with ntrips:// or https://, or to another port"
@@ -192,11 +197,11 @@ class Gate:
             sock.shutdown(socket.SHUT_WR)
         except OSError:
             pass
-        self._turn_away(sock, "plain text on the TLS port")
+        self._turn_away(sock, "plain text on the TLS port", address)
 
-    def _turn_away(self, sock: socket.socket, reason: str) -> None:
+    def _turn_away(self, sock: socket.socket, reason: str, address: str) -> None:
         sock.close()
-        self._server.counters.ended["request", reason.partition(":")[0]] += 1
+        self._server.count_end("request", reason, address)
         if ":" in reason:
             _log.warning("connection refused", reason=reason)
 

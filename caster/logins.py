@@ -1,6 +1,7 @@
 """Logins: a name and a password become an account, at once where they are known.
 
-* Passwords are argon2 hashes, verified in two threads, never in the event loop.
+* Passwords are argon2 hashes, verified in two threads, never in the event loop; an address that guesses many waits for
+  itself.
 * A password that was verified is remembered by a fast salted hash, in memory, bounded and for a limited time, so that a
   storm of reconnections costs nothing; so is one that was wrong, for a short time. A new password counts at once, since
   what is remembered names the argon2 hash that it was verified with.
@@ -19,17 +20,19 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
 from caster.accounts import Account, AccountStore, hash_password, verify_password
 from caster.codec.ntrip import Credentials
 from caster.config import AccountsConfig
-from caster.errors import RefusedError
+from caster.errors import RefusedError, WrongPasswordError
 
 __all__ = ["Authenticator"]
 
 PASSWORD_MAX = 256
+_THREADS = 2
 _T = TypeVar("_T")
 
 _log = structlog.get_logger(__name__)
@@ -51,12 +54,13 @@ class Authenticator:
         self._store = store
         self._config = config
         self._clock = clock
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="passwords")
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="passwords")
         self._key = secrets.token_bytes(32)
         self._known: OrderedDict[str, tuple[Account | None, float]] = OrderedDict()
         self._stations: tuple[list[Account], float] = ([], 0.0)
         self._verified: OrderedDict[bytes, tuple[bool, float]] = OrderedDict()
-        self._verifying: dict[bytes, asyncio.Future[bool]] = {}
+        self._verifying: dict[bytes, asyncio.Task[bool]] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._asking: dict[str, asyncio.Task[Any]] = {}
         self._sessions: Counter[str] = Counter()
         self._unknown = hash_password(secrets.token_hex())
@@ -67,6 +71,9 @@ class Authenticator:
             _, late = await asyncio.wait(self._asking.values(), timeout=_ANSWER_S)
             for task in late:
                 task.cancel()
+        for verifying in list(self._verifying.values()):
+            verifying.cancel()
+        await asyncio.gather(*self._verifying.values(), return_exceptions=True)
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def forget(self) -> None:
@@ -74,8 +81,12 @@ class Authenticator:
         self._known.clear()
         self._stations = ([], 0.0)
 
-    async def login(self, credentials: Credentials | None) -> Account:
+    async def login(self, credentials: Credentials | None, origin: str = "") -> Account:
         """The account of a name and a password.
+
+        Args:
+            credentials: As the client sent them.
+            origin: Whom the client is counted with.
 
         Raises:
             RefusedError: 401 where they are missing or wrong, 403 where the account is disabled or has expired.
@@ -83,12 +94,12 @@ class Authenticator:
         if credentials is None:
             raise RefusedError("this mountpoint needs a user name and a password", 401)
         account = await self._account(credentials.user)
-        good = await self._check(account.password_hash if account else self._unknown, credentials.password)
+        good = await self._check(account.password_hash if account else self._unknown, credentials.password, origin)
         if account is None or not good:
-            raise RefusedError("wrong user name or password", 401)
+            raise WrongPasswordError("wrong user name or password")
         return _opened(account)
 
-    async def login_source(self, mount: str, password: str) -> Account:
+    async def login_source(self, mount: str, password: str, origin: str = "") -> Account:
         """The station account that a version 1 base station's password alone belongs to.
 
         Some stations send `user:password` in the place of the password; they are taken at their word first.
@@ -99,16 +110,16 @@ class Authenticator:
         user, colon, rest = password.partition(":")
         if colon:
             named = await self._account(user)
-            if named and named.may_feed(mount) and await self._check(named.password_hash, rest):
+            if named and named.may_feed(mount) and await self._check(named.password_hash, rest, origin):
                 return _opened(named)
         candidates = [account for account in await self._all_stations() if account.may_feed(mount)]
         candidates.sort(key=lambda account: -account.narrowness(mount))
         for account in candidates[: self._config.source_candidates]:
-            if await self._check(account.password_hash, password):
+            if await self._check(account.password_hash, password, origin):
                 return _opened(account)
         if not candidates:
-            await self._check(self._unknown, password)
-        raise RefusedError("wrong password for this mountpoint", 401)
+            await self._check(self._unknown, password, origin)
+        raise WrongPasswordError("wrong password for this mountpoint")
 
     def begin_session(self, account: Account) -> None:
         """Count a session of an account.
@@ -175,7 +186,7 @@ class Authenticator:
         task.add_done_callback(lambda _: self._asking.pop(question))
         return task
 
-    async def _check(self, password_hash: str, password: str) -> bool:
+    async def _check(self, password_hash: str, password: str, origin: str) -> bool:
         """Verify a password, or remember that it was; equal questions at the same time are verified once."""
         if len(password) > PASSWORD_MAX:
             return False
@@ -186,16 +197,24 @@ class Authenticator:
             return remembered[0]
         waiting = self._verifying.get(key)
         if waiting is None:
-            work = partial(verify_password, password_hash, password)
-            waiting = self._verifying[key] = asyncio.get_running_loop().run_in_executor(self._threads, work)
-            waiting.add_done_callback(lambda future: self._remember(key, future))
+            waiting = asyncio.create_task(self._verify(password_hash, password, origin), name="verify a password")
+            self._verifying[key] = waiting
+            waiting.add_done_callback(lambda task: self._remember(key, task))
         return await asyncio.shield(waiting)
 
-    def _remember(self, key: bytes, future: asyncio.Future[bool]) -> None:
+    async def _verify(self, password_hash: str, password: str, origin: str) -> bool:
+        """Hash in a thread; one address waits for itself, so that nobody waits for its storm of guesses."""
+        turns = self._turns.get(origin) or asyncio.Semaphore(_THREADS)
+        self._turns[origin] = turns
+        async with turns:
+            work = partial(verify_password, password_hash, password)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _remember(self, key: bytes, task: asyncio.Task[bool]) -> None:
         del self._verifying[key]
-        if future.cancelled() or future.exception() is not None:
+        if task.cancelled() or task.exception() is not None:
             return
-        good = future.result()
+        good = task.result()
         until = self._clock() + (self._config.verified_s if good else _WRONG_S)
         _keep(self._verified, key, (good, until), self._config.verified_count)
 

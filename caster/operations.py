@@ -40,6 +40,7 @@ class Operations:
     """
 
     def __init__(self, config: Config, mountpoints: Mountpoints, server: Server) -> None:
+        self._bans = server.bans
         self._latency, self._lag = LatencyTap(), LagMeter()
         _watch_all(mountpoints, self._latency.watch)
         self.archive = Archive(config.archive, config.archive_folder) if config.archive.enabled else None
@@ -51,7 +52,8 @@ class Operations:
         self.monitor.on_alarm.append(self.alerts.on_alarm)
         self.metrics: MetricsServer | None = None
         if config.metrics.port is not None:
-            more = [part.metrics for part in (self.archive, self.bus, self.alerts) if part is not None]
+            parts = (server.bans, self.archive, self.bus, self.alerts)
+            more = [part.metrics for part in parts if part is not None]
             sources = Sources(mountpoints, self.monitor, self._latency, self._lag, server, more)
             self.metrics = MetricsServer(config.metrics, sources)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,6 +71,7 @@ class Operations:
         self._run(self.monitor.run(), "watch the stations")
         self._run(self._lag.run(), "measure the loop's lag")
         self._run(self.alerts.run(), "tell alarms")
+        self._run(self._bans.run(), "exchange bans")
         if self.bus is not None:
             self._run(self.bus.run(), "MQTT")
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Boolean, Column, DateTime, Integer, MetaData, String, Table, TypeDecorator
 from sqlalchemy.engine import Dialect
 
-__all__ = ["ACCOUNTS", "METADATA", "UtcDateTime"]
+__all__ = ["ACCOUNTS", "BANS", "METADATA", "UtcDateTime"]
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -44,4 +44,15 @@ ACCOUNTS = Table(
     Column("expires", UtcDateTime),
     Column("disabled", Boolean, nullable=False),
     Column("created", UtcDateTime, nullable=False),
+)
+
+BANS = Table(
+    "bans",
+    METADATA,
+    Column("network", String(50), primary_key=True),
+    Column("reason", String(200), nullable=False),
+    Column("created", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime),
+    Column("automatic", Boolean, nullable=False),
+    Column("count", Integer, nullable=False),
 )

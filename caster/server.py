@@ -17,6 +17,7 @@ from html import escape
 import structlog
 
 from caster.accounts import Account
+from caster.bans import Bans, Offence, origin_of
 from caster.codec import websocket
 from caster.codec.ntrip import Record, Request, build_table, parse_query, response
 from caster.config import Config, Listen, TlsListen
@@ -26,7 +27,7 @@ from caster.gate import Certificate, Gate, is_within
 from caster.hangups import Hangups
 from caster.logins import Authenticator
 from caster.mountpoints import Mountpoint, Mountpoints
-from caster.session import Connection
+from caster.session import BANNED, Connection
 from caster.sockets import adopt, bind
 
 __all__ = ["Counters", "Server"]
@@ -35,6 +36,17 @@ _log = structlog.get_logger(__name__)
 
 _TABLE_AGE_S = 2.0  # building a row costs some 20 us, so a large table is not built for everyone who asks
 _DRAIN_S = 5.0
+# How a connection that never became a session may end, and be held against its address.
+_OFFENCES = {
+    "bad request": Offence.REQUEST,
+    "bad PROXY header": Offence.REQUEST,
+    "head time-out": Offence.REQUEST,
+    "TLS on the plain port": Offence.REQUEST,
+    "TLS handshake failed": Offence.REQUEST,
+    "plain text on the TLS port": Offence.REQUEST,
+    "closed before a request": Offence.FLOOD,
+    "too many connections from this address": Offence.FLOOD,
+}
 
 
 @dataclass(slots=True)
@@ -57,6 +69,7 @@ class Server:
         config: The configuration.
         mountpoints: All mountpoints.
         authenticator: Who may do what.
+        bans: Who is kept out.
         sockets: Listening sockets that were passed on to this process, by section: `listen`, `tls[0]`, ...
 
     Attributes:
@@ -72,10 +85,12 @@ class Server:
         config: Config,
         mountpoints: Mountpoints,
         authenticator: Authenticator,
+        bans: Bans,
         sockets: Mapping[str, Sequence[socket.socket]] | None = None,
     ) -> None:
         self.config = config
         self._sockets = sockets or {}
+        self.bans = bans
         self.mountpoints = mountpoints
         self.authenticator = authenticator
         self.counters = Counters()
@@ -92,7 +107,9 @@ class Server:
         self._numbers = 0
         self._drained = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
+        self._delayed = 0
         mountpoints.on_new.append(self._forget_table)
+        bans.on_command.append(self._end_banned)
         self._answers: dict[str, Callable[[Connection, Request], Awaitable[None]]] = {
             "GET": self._answer_get,
             "SOURCE": self._answer_source,
@@ -141,6 +158,7 @@ class Server:
     def reload(self, config: Config) -> None:
         """Take a new configuration; sessions go on."""
         self.config = config
+        self.bans.reload(config.bans)
         self.mountpoints.reload(config)
         self.authenticator.forget()
         self._forget_table()
@@ -164,15 +182,21 @@ class Server:
         return datetime.now(UTC)
 
     def admit(self, connection: Connection) -> str:
-        """Count a new connection; return why it is refused, or an empty text."""
+        """Count a new connection; return why it is refused, or an empty text.
+
+        Of those that a ban keeps out, a few are let in as far as to be told so; `BANNED` is for the others.
+        """
         limits = self.config.limits
         self.counters.accepted += 1
         self.connections.add(connection)
         self._watched.add(connection)
-        self._per_address[connection.address] += 1
+        self._per_address[connection.origin] += 1
+        ban = self.bans.find(connection.address)
+        if ban is not None and not self.bans.explains(ban):
+            return BANNED
         if len(self.connections) > limits.connections:
             return "too many connections"
-        if self._per_address[connection.address] > limits.connections_per_address and not self._is_trusted(connection):
+        if self._per_address[connection.origin] > limits.connections_per_address and not self._is_trusted(connection):
             return "too many connections from this address"
         return ""
 
@@ -180,11 +204,41 @@ class Server:
         """A connection is no more."""
         self.connections.discard(connection)
         self._watched.discard(connection)
-        self._per_address[connection.address] -= 1
-        if not self._per_address[connection.address]:
-            del self._per_address[connection.address]
+        self._per_address[connection.origin] -= 1
+        if not self._per_address[connection.origin]:
+            del self._per_address[connection.origin]
         if not self.connections:
             self._drained.set()
+
+    def count_end(self, kind: str, reason: str, address: str) -> None:
+        """Count the end of a connection, and hold it against its address where it was an offence."""
+        short = reason.partition(":")[0]
+        self.counters.ended[kind, short] += 1
+        offence = _OFFENCES.get(short)
+        if kind == "request" and offence is not None:
+            self.offend(address, offence)
+
+    def offend(self, address: str, offence: Offence) -> None:
+        """Hold something against an address."""
+        origin = origin_of(address)
+        self.bans.offend(
+            address, offence, lambda: sum(other.has_session and other.origin == origin for other in self.connections)
+        )
+
+    def delay(self, connection: Connection, refuse: Callable[[], None]) -> asyncio.TimerHandle | None:
+        """Refuse a wrong password later, without a task; at once (None) where too many wait already."""
+        limits = self.config.limits
+        if self._delayed >= limits.delayed or not limits.refusal_delay_s:
+            return None
+        before = min(self.bans.count(connection.address, Offence.PASSWORD), 20)
+        delay_s = min(limits.refusal_delay_s * 2.0 ** max(before - 1, 0), limits.refusal_delay_max_s)
+        self._delayed += 1
+        return asyncio.get_running_loop().call_later(delay_s, refuse)
+
+    def end_delay(self, timer: asyncio.TimerHandle) -> None:
+        """A refusal has been sent, or its client has gone."""
+        timer.cancel()
+        self._delayed -= 1
 
     def watch(self, connection: Connection) -> None:
         """Look at the clock for a connection."""
@@ -208,6 +262,9 @@ class Server:
             RefusedError: It is refused.
             RemoteProtocolError: It is no request that the protocol knows.
         """
+        ban = self.bans.find(connection.address)
+        if ban is not None:
+            raise RefusedError(str(ban), 429)
         if len(self._handshakes) > self.config.limits.handshakes:
             raise RefusedError("too many logins at this moment", 503)
         answer = self._answers.get(request.method)
@@ -227,7 +284,7 @@ class Server:
                 connection.finish(response.table(request, self._whole_table(), self.config.server_name, self.utc()))
                 return
             raise RefusedError(f"there is no mountpoint {request.mount}", 404)
-        account = None if mountpoint.config.open else await self._login_rover(request, mountpoint)
+        account = None if mountpoint.config.open else await self._login_rover(connection, request, mountpoint)
         if not mountpoint.is_live:
             raise RefusedError(f"mountpoint {request.mount} is offline: no station feeds it now", 503)
         coding, head = self._open_stream(request, mountpoint)
@@ -245,11 +302,10 @@ class Server:
         head = response.stream_opened(request, self.config.server_name, self.utc(), chunked=chunked)
         return "chunked" if chunked else "plain", head
 
-    async def _login_rover(self, request: Request, mountpoint: Mountpoint) -> Account:
+    async def _login_rover(self, connection: Connection, request: Request, mountpoint: Mountpoint) -> Account:
         is_upgrade = websocket.is_upgrade(request)
-        account = await self.authenticator.login(
-            websocket.credentials_of(request) if is_upgrade else request.credentials
-        )
+        credentials = websocket.credentials_of(request) if is_upgrade else request.credentials
+        account = await self.authenticator.login(credentials, connection.origin)
         if not account.covers(mountpoint.name):
             raise RefusedError(f"the account {account.name} does not cover mountpoint {mountpoint.name}", 403)
         return account
@@ -267,12 +323,14 @@ class Server:
             return
         text = self._whole_table()
         if request.query:
-            text = build_table(await self._ask_table(request))
+            text = build_table(await self._ask_table(connection, request))
         connection.finish(response.table(request, text, self.config.server_name, self.utc()))
 
-    async def _ask_table(self, request: Request) -> list[Record]:
+    async def _ask_table(self, connection: Connection, request: Request) -> list[Record]:
         query = parse_query(request.query)
-        account = await self.authenticator.login(request.credentials) if query.auth and request.credentials else None
+        account = None
+        if query.auth and request.credentials:
+            account = await self.authenticator.login(request.credentials, connection.origin)
 
         def allowed(name: str) -> bool:
             mountpoint = self.mountpoints.get(name)
@@ -283,7 +341,7 @@ class Server:
     async def _answer_source(self, connection: Connection, request: Request) -> None:
         if not request.mount:
             raise RefusedError("the request names no mountpoint", 404)
-        account = await self._login_source(request)
+        account = await self._login_source(connection, request)
         if connection.is_closing:
             return
         mountpoint = self.mountpoints.for_source(request.mount)
@@ -293,10 +351,10 @@ class Server:
         head = response.source_accepted(request, self.config.server_name, self.utc())
         connection.become_source(go_on + head, mountpoint, account)
 
-    async def _login_source(self, request: Request) -> Account:
+    async def _login_source(self, connection: Connection, request: Request) -> Account:
         if request.password is not None:
-            return await self.authenticator.login_source(request.mount, request.password)
-        account = await self.authenticator.login(request.credentials)
+            return await self.authenticator.login_source(request.mount, request.password, connection.origin)
+        account = await self.authenticator.login(request.credentials, connection.origin)
         if not account.may_feed(request.mount):
             raise RefusedError(f"the account {account.name} may not feed mountpoint {request.mount}", 403)
         return account
@@ -376,6 +434,12 @@ class Server:
         if not sockets:
             raise ConfigError(f"{key}.hosts: none of the addresses can be listened on")
         return sockets
+
+    def _end_banned(self) -> None:
+        """End the sessions that an operator's ban meets; those of an automatic one have done no harm."""
+        for connection in list(self.connections):
+            if self.bans.find(connection.address, by_operator=True) is not None:
+                connection.end(BANNED)
 
     def _is_trusted(self, connection: Connection) -> bool:
         """Connections from these networks are not limited per address."""

@@ -11,14 +11,16 @@ Every connection ends once, in `end`, with a reason of few words that is logged 
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from caster.accounts import Account
+from caster.bans import Offence, origin_of
 from caster.codec import websocket
 from caster.codec.ntrip import ChunkedDecoder, Gga, GgaExtractor, Request, RequestReader, TlsHello, parse_gga, response
-from caster.errors import RefusedError, RemoteProtocolError
+from caster.errors import RefusedError, RemoteProtocolError, WrongPasswordError
 from caster.fanout import Coding
 from caster.hub import Mount, Subscriber
 from caster.mountpoints import Mountpoint
@@ -26,15 +28,25 @@ from caster.mountpoints import Mountpoint
 if TYPE_CHECKING:
     from caster.server import Server
 
-__all__ = ["Connection", "RoverSession", "SourceSession"]
+__all__ = ["BANNED", "Connection", "RoverSession", "SourceSession"]
 
 _log = structlog.get_logger(__name__)
 
 _BARE_REQUEST_S = 1.0  # a `GET /` without headers is taken as it is after this silence
 _HALF_CLOSE_S = 5.0
+BANNED = "banned"  # why a connection ends that gets no answer
 # Port scans, health checks and broken clients are counted; a line for each would flood the log.
 _QUIET_REASONS = frozenset(
-    {"answered", "bad request", "closed before a request", "closed by the client", "connection lost", "head time-out"}
+    {
+        "answered",
+        "bad request",
+        BANNED,
+        "closed before a request",
+        "closed by the client",
+        "connection lost",
+        "head time-out",
+        "too many connections from this address",
+    }
 )
 
 
@@ -56,6 +68,7 @@ class Connection(asyncio.Protocol):
     Attributes:
         number: Unique in this process.
         address: The peer's address.
+        origin: Whom the address is counted with.
         request: What it asked, once known.
         received_bytes: After the head.
     """
@@ -64,6 +77,7 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.number = number
         self.address = address
+        self.origin = address
         self.request: Request | None = None
         self.received_bytes = 0
         self._opened_s = server.now()
@@ -72,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._handler: _Handler | None = None
         self._reason = ""
         self._answering = False
+        self._delay: asyncio.TimerHandle | None = None
         self._flushing_since: float | None = None
         self._watched: Any = None
 
@@ -85,11 +100,13 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=0)
         peer = transport.get_extra_info("peername")
         self.address = self.address or (peer[0].removeprefix("::ffff:") if peer else "")
+        self.origin = origin_of(self.address)
         self._reader = RequestReader(limits.head_bytes, limits.head_lines)
         refusal = self.server.admit(self)
-        if refusal:
+        if refusal and refusal != BANNED:
             self._write_refusal(503, refusal)
-            self.end(refusal)
+        if refusal:
+            self.end(refusal, abort=refusal == BANNED)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
@@ -163,6 +180,8 @@ class Connection(asyncio.Protocol):
                 self.transport.abort()
             return
         self._reason = reason
+        if self._delay is not None:
+            self.server.end_delay(self._delay)
         if self._handler is not None:
             self._handler.leave()
         self._report()
@@ -200,16 +219,20 @@ class Connection(asyncio.Protocol):
         try:
             await self.server.answer(self, request)
         except (RefusedError, RemoteProtocolError) as error:
-            await self._refuse(request, error.status, str(error))
+            if isinstance(error, WrongPasswordError):
+                self.server.offend(self.address, Offence.PASSWORD)
+            refuse = partial(self._refuse, request, error.status, str(error))
+            if error.status == 401:  # a client that tries passwords, or one that loops, is slowed down
+                self._delay = self.server.delay(self, refuse)
+            if self._delay is None:
+                refuse()
         except Exception:
             _log.exception("handshake failed", session=self.number, mount=request.mount)
-            await self._refuse(request, 500, "internal error")
-        finally:
+            self._refuse(request, 500, "internal error")
+        else:
             self._answering = False
 
-    async def _refuse(self, request: Request, status: int, reason: str) -> None:
-        if status == 401:  # a client that tries passwords, or one that loops, is slowed down
-            await asyncio.sleep(self.server.config.limits.refusal_delay_s)
+    def _refuse(self, request: Request, status: int, reason: str) -> None:
         if not self._reason:
             self._write_refusal(status, reason, request)
             self.end(f"refused: {status} {reason}")
@@ -234,6 +257,11 @@ class Connection(asyncio.Protocol):
     def reason(self) -> str:
         """Why the connection has ended; empty before."""
         return self._reason
+
+    @property
+    def has_session(self) -> bool:
+        """It is a rover or a base station that was let in."""
+        return self._handler is not None
 
     @property
     def is_closing(self) -> bool:
@@ -288,7 +316,7 @@ class Connection(asyncio.Protocol):
 
     def _report(self) -> None:
         request, kind = self.request, self._handler.kind if self._handler else "request"
-        self.server.counters.ended[kind, self._reason.partition(":")[0]] += 1
+        self.server.count_end(kind, self._reason, self.address)
         if kind == "request" and self._reason in _QUIET_REASONS:
             return
         details = self._handler.summary() if self._handler else {}

@@ -1,6 +1,5 @@
 """`dipper account`: people and base stations, and what they may do."""
 
-import asyncio
 import secrets
 import sys
 from collections.abc import Awaitable, Callable
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from caster.errors import ConfigError, DipperError
+from caster.errors import DipperError
+from stations.commands.database import ConfigFile, DataDir, with_database
 
 if TYPE_CHECKING:
     from caster.accounts import AccountStore
@@ -22,10 +22,6 @@ app = typer.Typer(help="People and base stations, and what they may do.", no_arg
 _T = TypeVar("_T")
 
 Name = Annotated[str, typer.Argument(help="The account's name; without a colon.")]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", envvar="DIPPER_DATA_DIR", help="Where the service keeps its data.")
-]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="The service's configuration file.")]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 
 
@@ -117,24 +113,8 @@ def disable(
 
 def _with_store(data_dir: Path | None, config: Path | None, work: "Callable[[AccountStore], Awaitable[_T]]") -> _T:
     from caster.accounts import AccountStore
-    from caster.config import load_config
-    from caster.database import Database
 
-    settings = load_config(config, data_dir=data_dir)
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"data_dir: {settings.data_dir}: {error.strerror}") from None
-
-    async def run() -> _T:
-        database = Database(settings.database_url)
-        try:
-            await database.open()
-            return await work(AccountStore(database))
-        finally:
-            await database.close()
-
-    return asyncio.run(run())
+    return with_database(data_dir, config, lambda database: work(AccountStore(database)))
 
 
 def _read_password(from_stdin: bool) -> str:
