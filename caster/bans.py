@@ -260,7 +260,7 @@ class Bans:
         """
         limit = getattr(self._config, offence.key)
         self.offences[offence] += 1
-        if not limit or self._is_exempt(address):
+        if not limit or not address or self._is_exempt(address):
             return
         key = (origin_of(address), offence)
         started_s, count = self._counted(key)

@@ -205,7 +205,7 @@ def test_what_is_no_network_is_named(text: str) -> None:
         network_of(text)
 
 
-@given(st.ip_addresses().map(str) | st.text(max_size=50))
+@given(st.ip_addresses().map(str))
 def test_every_address_has_an_origin_that_is_its_own(address: str) -> None:
     origin = origin_of(address)
     assert origin_of(origin.partition("/")[0]) == origin
