@@ -135,12 +135,14 @@ class EpochAssembler:
         channels: (64,) int8, GLONASS channel by place in the system; several assemblers may share one.
         counters: What was met so far.
         last_fault: Why the last faulty message was refused.
+        date_is_assumed: The stream counts its weeks to 1024 alone; it may be that much older.
     """
 
     def __init__(
         self,
         stated_ns: int | None = None,
         *,
+        before_ns: int | None = None,
         ephemerides: EphemerisStore | None = None,
         channels: NDArray[np.int8] | None = None,
         timeout_ns: int = TIMEOUT_NS,
@@ -150,6 +152,7 @@ class EpochAssembler:
         Args:
             stated_ns: An instant of GPST within half a week of the stream's start, where somebody knows it and the
                 stream may not say it.
+            before_ns: An instant of GPST that all of the stream is older than, to choose among weeks 1024 apart.
             ephemerides: Where ephemerides go; a pool of its own if not given.
             channels: Table of GLONASS channels to share.
             timeout_ns: How long an epoch is waited for after the reception of its first message.
@@ -159,10 +162,11 @@ class EpochAssembler:
         self.channels = new_channels() if channels is None else channels
         self.counters = AssemblerCounters()
         self.last_fault = ""
+        self.date_is_assumed = False
         self._timeout_ns = timeout_ns
         self._stated_ns = stated_ns
         self._station_frames: dict[int, bytes] = {}
-        self._clock = StreamClock()
+        self._clock = StreamClock(before_ns)
         self._dated_by_stream = False
         self._now_ns: int | None = stated_ns
         self._tow_ns: int | None = None
@@ -249,7 +253,7 @@ class EpochAssembler:
         """End the stream: date it by weak evidence where there is no better, and close what is open."""
         epochs: list[Epoch] = []
         if self._now_ns is None:
-            self._now_ns = self._clock.weak_evidence()
+            self._now_ns, self.date_is_assumed = self._clock.weak_evidence(), self._clock.is_assumed
             epochs += self._replay()
         return epochs + self._close()
 

@@ -20,14 +20,16 @@ from caster.codec.rtcm import FrameReader, is_msm, message_type
 from caster.codec.rtcm.layouts import LEGACY_TYPES
 from caster.epochs import EpochAssembler
 from caster.errors import SourceError
+from solver.timescale import from_unix
 from stations.compressed import is_compressed, read_plain
 
-__all__ = ["Facts", "learn", "open_recording", "read_frames"]
+__all__ = ["DATE_ASSUMED", "Facts", "learn", "open_recording", "read_frames", "written_ns"]
 
 CHUNK_BYTES: Final = 1 << 16
 PROGRESS_BYTES_MIN: Final = 2 << 20
 """Smaller files are read before a progress bar is of use."""
 _HEAD_BYTES: Final = 80
+DATE_ASSUMED: Final = "it counts its weeks to 1024 alone: taken as the last ones before the file was written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,12 @@ class Facts:
 
     Attributes:
         time_ns: An instant of GPST within it; None: nothing says which week it is.
+        time_is_assumed: Nothing but weeks that are counted to 1024 says so.
         channels: (64,) int8, GLONASS channel by place in the system.
     """
 
     time_ns: int | None
+    time_is_assumed: bool
     channels: NDArray[np.int8]
 
 
@@ -90,7 +94,7 @@ def learn(path: Path, stated_ns: int | None = None, console: Console | None = No
         stated_ns: An instant within half a week of it, where the user states one.
         console: Where the progress is shown; None: nowhere.
     """
-    assembler = EpochAssembler(stated_ns)
+    assembler = EpochAssembler(stated_ns, before_ns=written_ns(path))
     observed: set[int] = set()
     time_ns = stated_ns
     for frame in read_frames(path, FrameReader(), console, "Learning"):
@@ -103,7 +107,20 @@ def learn(path: Path, stated_ns: int | None = None, console: Console | None = No
         assembler.push(frame)
         time_ns = assembler.time_ns if time_ns is None else time_ns
     assembler.finish()
-    return Facts(assembler.time_ns if time_ns is None else time_ns, assembler.channels)
+    found_ns = assembler.time_ns if time_ns is None else time_ns
+    return Facts(found_ns, assembler.date_is_assumed, assembler.channels)
+
+
+def written_ns(path: Path) -> int:
+    """GPST of a file's last change, which everything recorded in it is older than.
+
+    Raises:
+        SourceError: there is no such file.
+    """
+    try:
+        return from_unix(path.stat().st_mtime_ns)
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from None
 
 
 _TELLING_CHANNELS: Final = (1085, 1087, 1010, 1012)

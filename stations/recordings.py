@@ -28,6 +28,7 @@ from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.model import Epoch
 from solver.signals import GLONASS, PRN_PER_SYSTEM
 from stations.compressed import read_plain
+from stations.framefiles import DATE_ASSUMED, written_ns
 
 __all__ = ["Recording", "Session", "station_of_header"]
 
@@ -136,7 +137,10 @@ class Session:
         raw = self._read_ubx(data, warnings) if SYNC in data else []
         raw = (self._read_sbf(data, warnings) if not raw and sbf.SYNC in data else []) or raw
         assembler = RecordingAssembler(
-            raw[0].time_ns if raw else stated_ns, ephemerides=self.ephemerides, channels=self._channels
+            raw[0].time_ns if raw else stated_ns,
+            before_ns=written_ns(path),
+            ephemerides=self.ephemerides,
+            channels=self._channels,
         )
         rtcm = assembler.read(data)
         recording.epochs += raw if len(raw) > len(rtcm) else rtcm
@@ -220,7 +224,8 @@ def _complaints(assembler: EpochAssembler) -> list[str]:
         "messages have ranges modulo a millisecond alone": counters.modulo,
         "times the stream began again at another time": counters.restarts,
     }
-    return [f"{count} {text}" for text, count in told.items() if count]
+    assumed = [DATE_ASSUMED] if assembler.date_is_assumed else []
+    return assumed + [f"{count} {text}" for text, count in told.items() if count]
 
 
 def _is_rinex(data: bytes) -> bool:

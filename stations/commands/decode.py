@@ -74,11 +74,14 @@ def _decoded(file: Path, stated_ns: int | None, console: "Console") -> "Iterator
     """Frames, their messages (None where one is impossible) and the lister that knows what came so far."""
     from caster.codec.rtcm import FrameReader
     from caster.codec.rtcm import decode as decode_frame
-    from stations.framefiles import learn, read_frames
+    from stations.framefiles import DATE_ASSUMED, learn, read_frames
     from stations.listing import Lister
 
     reader = FrameReader()
-    lister = Lister(learn(file, stated_ns, console), reader)
+    facts = learn(file, stated_ns, console)
+    if facts.time_is_assumed:
+        console.print(f"{file}: {DATE_ASSUMED}; state a day with --date where it is older")
+    lister = Lister(facts, reader)
     message: Any
     for frame in read_frames(file, reader, console, "Decoding"):
         try:

@@ -2,7 +2,8 @@
 
 The strategy: what the stream says by itself comes first. BeiDou and Galileo ephemerides count weeks far enough; 1013
 and 1029 carry a day count, GLONASS ephemerides the date. GPS, QZSS and NavIC weeks repeat every 1024, so they need an
-instant that is stated (the time of reception, or the user's word), else they are believed last, as within
+instant that is stated (the time of reception, or the user's word), else they are believed last: as the latest weeks
+before an instant that the stream is known to be older than (when its file was last written), or as within
 `GPS_WEEKS_ASSUMED`. A stated instant alone dates a stream too. Nothing here ever looks at a clock.
 
 Around a roll-over senders differ: the week is that of the transmission, or that of the ephemeris's toe. Where toe and
@@ -68,10 +69,20 @@ def epoch_gpst_ns(system: int, epoch: int, near_ns: int, legacy: bool = False, b
 
 
 class StreamClock:
-    """Collects what a stream says about the date until the date is known, and watches it afterwards."""
+    """Collects what a stream says about the date until the date is known, and watches it afterwards.
 
-    def __init__(self) -> None:
+    Args:
+        before_ns: An instant of GPST that all of the stream is older than; None: not known.
+
+    Attributes:
+        is_assumed: The weak evidence is a ten-bit week, of which others are 1024 weeks away.
+    """
+
+    def __init__(self, before_ns: int | None = None) -> None:
+        self.is_assumed = False
         self._weak_ns: int | None = None
+        self._weak_agrees = False
+        self._before_ns = before_ns
 
     def evidence(self, message: Message, stream_tow_ns: int | None, stated_ns: int | None) -> int | None:
         """An instant within half a week of now that a message proves, or None.
@@ -100,17 +111,18 @@ class StreamClock:
         kind = KEPLER_TYPES[message.type]
         week, firm = message.fields["week"] + kind.week_offset, kind.weeks > 1024
         if not firm:
-            week, firm = _full_week(week, stated_ns), stated_ns is not None
+            week, firm = _full_week(week, self._before_ns if stated_ns is None else stated_ns), stated_ns is not None
         toe_ns = (message.fields["toe_s"] + kind.offset_s) * NS
         time_ns: int = week * WEEK_NS + (toe_ns if stream_tow_ns is None else stream_tow_ns)
         agree = stream_tow_ns is not None and abs(toe_ns - stream_tow_ns) < WEEK_NS // 2
         if firm and agree:
             return time_ns
-        self._weak_ns = time_ns
+        if agree or not self._weak_agrees:
+            self._weak_ns, self._weak_agrees, self.is_assumed = time_ns, agree, not firm
         return None
 
 
-def _full_week(week: int, stated_ns: int | None) -> int:
-    """The week that ten bits mean: the last one not after the next of a stated instant, else within the assumed."""
-    last = GPS_WEEKS_ASSUMED[-1] if stated_ns is None else stated_ns // WEEK_NS + 1
+def _full_week(week: int, known_ns: int | None) -> int:
+    """The week that ten bits mean: the last one not after the next of a known instant, else within the assumed."""
+    last = GPS_WEEKS_ASSUMED[-1] if known_ns is None else known_ns // WEEK_NS + 1
     return last - (last - week) % 1024
