@@ -133,8 +133,10 @@ def decay_states(n: int, first: int, last: int, keep: float, variance: float, x:
     """Gauss-Markov step of the states first ... last - 1: keep part of each, add noise up to a stationary variance."""
     for place in range(first, last):
         x[place] *= keep
-        p[place, :n] *= keep
-        p[:n, place] *= keep
+        for k in range(n):  # not p[place, :n] *= keep: its check of shapes alone takes seconds to compile
+            p[place, k] *= keep
+        for k in range(n):
+            p[k, place] *= keep
         p[place, place] += (1.0 - keep * keep) * variance
 
 
