@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeVar
 import numba
 import platformdirs
 
-__all__ = ["cache_root", "kernel"]
+__all__ = ["cache_root", "kernel", "part"]
 
 _PACKAGES = ("solver", "caster", "stations", "bench", "tests")
 _COMMENT = re.compile(rb"#.*")
@@ -39,6 +39,17 @@ def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """
     numba.config.CACHE_DIR = str(cache_root() / _source_digest(function.__module__))  # type: ignore[attr-defined]
     compiled: Callable[_P, _R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+def part(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Compile a function as a part of each kernel that calls it, best of a single one.
+
+    LLVM optimises and translates a `kernel` once by itself and again with each kernel that calls it; a part, just once
+    there. Called from Python it is compiled like a kernel.
+    """
+    numba.config.CACHE_DIR = str(cache_root() / _source_digest(function.__module__))  # type: ignore[attr-defined]
+    compiled: Callable[_P, _R] = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")(function)
     return compiled
 
 

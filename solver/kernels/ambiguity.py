@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.jit import kernel
+from solver.jit import part
 
 __all__ = [
     "bootstrapped_failure_rate",
@@ -35,7 +35,7 @@ SIZE_LIMIT = 1.0
 """Off-diagonal factor beyond which a Gauss transformation is made though no exchange needs it: bounds the integers."""
 
 
-@kernel
+@part
 def factor(n: int, q: Floats, u: Floats, d: Floats, zt: Floats) -> bool:
     """Factor a covariance into u D uᵀ with symmetric pivoting: the smallest conditional variance comes last.
 
@@ -76,7 +76,7 @@ def factor(n: int, q: Floats, u: Floats, d: Floats, zt: Floats) -> bool:
     return True
 
 
-@kernel
+@part
 def exchange_symmetric(i: int, pivot: int, n: int, q: Floats, u: Floats) -> None:
     """Exchange ambiguities pivot < i in the lower triangle of q that is left (rows <= i) and in the rows of u."""
     for k in range(pivot):
@@ -88,7 +88,7 @@ def exchange_symmetric(i: int, pivot: int, n: int, q: Floats, u: Floats) -> None
         u[i, k], u[pivot, k] = u[pivot, k], u[i, k]
 
 
-@kernel
+@part
 def subtract_row(n: int, i: int, j: int, multiple: float, u: Floats, zt: Floats) -> None:
     """Integer Gauss transformation: take a multiple of ambiguity i from ambiguity j (j < i)."""
     if multiple != 0.0:
@@ -98,7 +98,7 @@ def subtract_row(n: int, i: int, j: int, multiple: float, u: Floats, zt: Floats)
             zt[j, k] -= multiple * zt[i, k]
 
 
-@kernel
+@part
 def exchange(n: int, j: int, variance: float, u: Floats, d: Floats, zt: Floats) -> None:
     """Exchange ambiguities j and j + 1, whose new conditional variance of j + 1 is `variance`."""
     eta = d[j] / variance
@@ -117,7 +117,7 @@ def exchange(n: int, j: int, variance: float, u: Floats, d: Floats, zt: Floats) 
         zt[j, k], zt[j + 1, k] = zt[j + 1, k], zt[j, k]
 
 
-@kernel
+@part
 def decorrelate(n: int, q: Floats, u: Floats, d: Floats, zt: Floats) -> bool:
     """Find integer combinations z = zt a of n ambiguities that are as little correlated as can be.
 
@@ -150,7 +150,7 @@ def decorrelate(n: int, q: Floats, u: Floats, d: Floats, zt: Floats) -> bool:
     return True
 
 
-@kernel
+@part
 def bootstrapped_failure_rate(n: int, first: int, d: Floats) -> float:
     """Failure rate of integer bootstrapping over ambiguities first ... n - 1 (Teunissen 1998, equation 22).
 
@@ -162,7 +162,7 @@ def bootstrapped_failure_rate(n: int, first: int, d: Floats) -> float:
     return -math.expm1(log_success)
 
 
-@kernel
+@part
 def first_of_reliable_subset(n: int, d: Floats, failure_rate: float) -> int:
     """The smallest `first` for which bootstrapping first ... n - 1 fails at most this often; n if none does."""
     log_success, limit = 0.0, math.log1p(-failure_rate)
@@ -173,7 +173,7 @@ def first_of_reliable_subset(n: int, d: Floats, failure_rate: float) -> int:
     return 0
 
 
-@kernel
+@part
 def search(
     n: int, first: int, u: Floats, d: Floats, z_float: Floats, best: Floats, norms: Floats, node_limit: int
 ) -> bool:
@@ -257,7 +257,7 @@ FFRT_RATIOS = np.array(
 )
 
 
-@kernel
+@part
 def critical_ratio(count: int, ils_failure_rate: float) -> float:
     """The least ratio of squared norms at which a solution fails at most once in a thousand (table above).
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from solver.constants import SPEED_OF_LIGHT_MPS
-from solver.jit import kernel
+from solver.jit import kernel, part
 from solver.kernels import Float64Array
 
 __all__ = [
@@ -144,7 +144,7 @@ def niell_mapping(time_ns: int, lat: float, height_m: float, elevation: float) -
     return dry + lift * height_m / 1e3, _continued_fraction(sine, a, b, c)
 
 
-@kernel
+@part
 def _niell_row(lat: float, table: Float64Array) -> tuple[float, float, float]:
     """The three coefficients at a latitude, linear between 15 and 75 degrees and constant outside."""
     place = min(max((abs(lat) - _NIELL_LATITUDE[0]) / (_NIELL_LATITUDE[1] - _NIELL_LATITUDE[0]), 0.0), 4.0)
@@ -157,7 +157,7 @@ def _niell_row(lat: float, table: Float64Array) -> tuple[float, float, float]:
     )
 
 
-@kernel
+@part
 def _continued_fraction(sine: float, a: float, b: float, c: float) -> float:
     """Marini's continued fraction, 1 at the zenith."""
     return (1.0 + a / (1.0 + b / (1.0 + c))) / (sine + a / (sine + b / (sine + c)))

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from solver.constants import SPEED_OF_LIGHT_MPS
-from solver.jit import kernel
+from solver.jit import kernel, part
 from solver.kernels import Float64Array, Int16Array, Int32Array, Records
 from solver.kernels.atmosphere import ionosphere_mapping, niell_mapping, zenith_troposphere
 from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
@@ -130,7 +130,7 @@ def pair_signals(
     return _number_groups(count, links), places
 
 
-@kernel
+@part
 def _matches(
     i: int, k: int, rover_signal: Int16Array, rover_code: Float64Array, base_signal: Int16Array,
     base_code: Float64Array, allowed: Records,
@@ -144,7 +144,7 @@ def _matches(
     )
 
 
-@kernel
+@part
 def _pair_satellite(
     start: int, end: int, base_start: int, rover_sat: Int16Array, rover_signal: Int16Array, rover_code: Float64Array,
     base_sat: Int16Array, base_signal: Int16Array, base_code: Float64Array, allowed: Records, usage: Float64Array,
@@ -179,7 +179,7 @@ def _pair_satellite(
     return count
 
 
-@kernel
+@part
 def _number_groups(count: int, links: Records) -> int:
     """Give the links of each pair of signals a number, in order of appearance; links beyond GROUPS_MAX are dropped."""
     pairs = np.empty(GROUPS_MAX, np.int32)
@@ -302,7 +302,7 @@ def link_observations(
         links[k].code_m2 = noise[1] * noise[1] * law
 
 
-@kernel
+@part
 def _glonass_channel(sat: int, rank: int, frequency_hz: float) -> float:
     """FDMA channel that a frequency stands for; 0 for other systems and for CDMA bands."""
     if sat // 64 != 1 or rank > 1:

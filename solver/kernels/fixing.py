@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from solver.jit import kernel
+from solver.jit import kernel, part
 from solver.kernels import Float64Array, Int32Array, Records
 from solver.kernels.ambiguity import (
     bootstrapped_failure_rate,
@@ -82,7 +82,7 @@ def double_differences(
     return m
 
 
-@kernel
+@part
 def condition_on(
     i: int,
     integer: float,
@@ -186,7 +186,7 @@ def resolve(
     return True
 
 
-@kernel
+@part
 def _condition_on_combinations(
     m: int, first: int, u: Float64Array, d: Float64Array, zt: Float64Array, z: Float64Array, integers: Float64Array,
     a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array, qb: Float64Array,

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.jit import kernel
+from solver.jit import kernel, part
 from solver.kernels import Float64Array, Int32Array, Records
 
 __all__ = [
@@ -47,13 +47,13 @@ TERMS_MAX: Final = 400
 Int64Array = NDArray[np.int64]
 
 
-@kernel
+@part
 def ionosphere_key(sat: int) -> int:
     """Key of the ionosphere state of a satellite; negative, so that it is never that of an ambiguity."""
     return -1000 - sat
 
 
-@kernel
+@part
 def find_state(n: int, keys: Int32Array, key: int) -> int:
     """Place of a key among n states; -1 where there is none."""
     for k in range(BASE_STATES, n):
@@ -62,7 +62,7 @@ def find_state(n: int, keys: Int32Array, key: int) -> int:
     return -1
 
 
-@kernel
+@part
 def add_state(
     n: int, x: Float64Array, p: Float64Array, keys: Int32Array, key: int, value: float, variance: float
 ) -> int:
@@ -86,7 +86,7 @@ def reset_state(n: int, x: Float64Array, p: Float64Array, place: int, value: flo
     p[place, place] = variance
 
 
-@kernel
+@part
 def remove_states(n: int, x: Float64Array, p: Float64Array, keys: Int32Array, moved: Int64Array) -> int:
     """Drop the states whose place in `moved` is negative; `moved` becomes each state's new place.
 
@@ -140,7 +140,7 @@ def decay_states(n: int, first: int, last: int, keep: float, variance: float, x:
         p[place, place] += (1.0 - keep * keep) * variance
 
 
-@kernel
+@part
 def observe_coordinate(
     n: int, first: int, direction: Float64Array, value: float, variance: float, x: Float64Array, p: Float64Array
 ) -> float:
@@ -169,7 +169,7 @@ def apply_gain(n: int, gain: Float64Array, innovation: float, spread: float, x: 
             p[i, j] -= scaled * gain[j]
 
 
-@kernel
+@part
 def update_group(
     n: int, count: int, group: int, is_phase: bool, order: Int64Array, links: Records, ambiguity: Int32Array,
     ionosphere: Int32Array, variance: Float64Array, limit: float, x: Float64Array, p: Float64Array,
@@ -258,7 +258,7 @@ def update_group(
     return taken
 
 
-@kernel
+@part
 def _fill_row(k: int, links: Records, is_phase: bool, row: Float64Array) -> None:
     """Partial derivatives of link k by the states that are always there."""
     for axis in range(3):
@@ -269,7 +269,7 @@ def _fill_row(k: int, links: Records, is_phase: bool, row: Float64Array) -> None
     row[CHANNEL_BIAS + 1] = links[k].channel if is_phase and links[k].rank == 1 else 0.0
 
 
-@kernel
+@part
 def _contrast_gain(
     n: int, row: Float64Array, terms: int, mean: Float64Array, places: Int64Array, total: float, p: Float64Array,
     gain: Float64Array,

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from solver.jit import kernel
+from solver.jit import kernel, part
 from solver.kernels import Float64Array, Int32Array
 from solver.kernels.linalg import cholesky, cholesky_inverse, cholesky_solve
 
@@ -86,7 +86,7 @@ def robust_solve(
     return _chi_square(a, y, sigma, mu, first, common, weight, prior, nuisance, x, covariance)
 
 
-@kernel
+@part
 def _find_active(a: Float64Array, first: Int32Array, active: Int32Array, actives: Int32Array) -> None:
     """Write, and count, the columns in which a satellite's rows are not all zero: the others need no arithmetic."""
     for g in range(len(first) - 1):
@@ -98,7 +98,7 @@ def _find_active(a: Float64Array, first: Int32Array, active: Int32Array, actives
                     break
 
 
-@kernel
+@part
 def _assemble(
     a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, first: Int32Array, active: Int32Array,
     actives: Int32Array, common: Float64Array, weight: Float64Array, prior: Float64Array, prior_b: Float64Array,
@@ -144,7 +144,7 @@ def _assemble(
                 normal[i, j] -= k0 * c0[j] + k1 * c1[j]
 
 
-@kernel
+@part
 def _nuisance_values(nuisance: Float64Array, x: Float64Array) -> tuple[float, float]:
     """Estimates of s and i of one satellite, given x."""
     n = len(x)
@@ -156,7 +156,7 @@ def _nuisance_values(nuisance: Float64Array, x: Float64Array) -> tuple[float, fl
     return q00 * e0 + q01 * e1, q01 * e0 + q11 * e1
 
 
-@kernel
+@part
 def _standardize(
     a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, first: Int32Array, active: Int32Array,
     actives: Int32Array, common: Float64Array, weight: Float64Array, nuisance: Float64Array, x: Float64Array,
@@ -201,7 +201,7 @@ def _standardize(
                 standardized[row] = among_all
 
 
-@kernel
+@part
 def _reweigh(standardized: Float64Array, sigma: Float64Array, gentle: bool, weight: Float64Array) -> bool:
     """Set each row's factor by Huber's function, or by IGG III; whether any changed notably."""
     changed = False
@@ -221,7 +221,7 @@ def _reweigh(standardized: Float64Array, sigma: Float64Array, gentle: bool, weig
     return changed
 
 
-@kernel
+@part
 def _chi_square(
     a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, first: Int32Array, common: Float64Array,
     weight: Float64Array, prior: Float64Array, nuisance: Float64Array, x: Float64Array, covariance: Float64Array,

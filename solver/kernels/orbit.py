@@ -23,7 +23,7 @@ from solver.constants import (
     GPS_OMEGA_E_RAD_S,
     SPEED_OF_LIGHT_MPS,
 )
-from solver.jit import kernel
+from solver.jit import kernel, part
 from solver.kernels import Float64Array, Int16Array, Int32Array, Records
 from solver.signals import BEIDOU, GALILEO, GLONASS, QZSS, SBAS
 
@@ -62,7 +62,7 @@ _SIN_GEO, _COS_GEO = math.sin(math.radians(-5.0)), math.cos(math.radians(-5.0))
 _RK4_STEP_S = 60.0
 
 
-@kernel
+@part
 def is_beidou_geo(sqrt_a: float, i0: float) -> bool:
     """Whether a BeiDou ephemeris is a geostationary one: high as an IGSO's, but with an inclination near zero.
 
@@ -71,7 +71,7 @@ def is_beidou_geo(sqrt_a: float, i0: float) -> bool:
     return sqrt_a > 6000.0 and abs(i0) < 0.3
 
 
-@kernel
+@part
 def kepler_state(eph: Records, row: int, time_ns: int, offset_s: float, out: Float64Array) -> None:
     """Write the state (8,) at `time_ns + offset_s` (GPST) from a Keplerian ephemeris; velocity by the closed form."""
     system = eph[row].sat // 64
@@ -122,7 +122,7 @@ def kepler_state(eph: Records, row: int, time_ns: int, offset_s: float, out: Flo
     out[7] += relativistic * cos_ecc * ecc_rate
 
 
-@kernel
+@part
 def _rotate_orbit(
     r: float, r_rate: float, u: float, u_rate: float, i: float, i_rate: float, node: float, node_rate: float,
     out: Float64Array,
@@ -142,7 +142,7 @@ def _rotate_orbit(
     out[5] = y_rate * sin_i + y * cos_i * i_rate
 
 
-@kernel
+@part
 def _rotate_geo(omega_e: float, tk: float, out: Float64Array) -> None:
     """Apply R_z(omega_e tk) R_x(-5 deg) of BDS-SIS-ICD-B1I table 5-11 to position and velocity."""
     sin_z, cos_z = math.sin(omega_e * tk), math.cos(omega_e * tk)
@@ -157,7 +157,7 @@ def _rotate_geo(omega_e: float, tk: float, out: Float64Array) -> None:
     out[4] -= omega_e * out[0]
 
 
-@kernel
+@part
 def _kepler_clock(eph: Records, row: int, time_ns: int, offset_s: float, out: Float64Array) -> None:
     """Write the clock polynomial and its rate, without relativity."""
     dt = (time_ns - eph[row].toc_ns) * 1e-9 + offset_s
@@ -165,7 +165,7 @@ def _kepler_clock(eph: Records, row: int, time_ns: int, offset_s: float, out: Fl
     out[7] = eph[row].af1 + 2.0 * dt * eph[row].af2
 
 
-@kernel
+@part
 def glonass_state(eph: Records, row: int, time_ns: int, offset_s: float, out: Float64Array) -> None:
     """Write the state (8,) at `time_ns + offset_s` (GPST) from a state vector.
 
@@ -188,7 +188,7 @@ def glonass_state(eph: Records, row: int, time_ns: int, offset_s: float, out: Fl
         _runge_kutta_step(out, acceleration, dt / steps)
 
 
-@kernel
+@part
 def _runge_kutta_step(state: Float64Array, acceleration: Float64Array, h: float) -> None:
     """Advance position and velocity by one classical fourth-order Runge-Kutta step of h seconds."""
     trial = np.empty(6)
@@ -206,7 +206,7 @@ def _runge_kutta_step(state: Float64Array, acceleration: Float64Array, h: float)
         state[k] += total[k]
 
 
-@kernel
+@part
 def _glonass_motion(state: Float64Array, luni_solar: Float64Array, rate: Float64Array) -> None:
     """Right-hand side of the equations of motion in PZ-90, GLONASS ICD 5.1 appendix A.3.1.2 (Earth-fixed axes)."""
     x, y, z = state[0], state[1], state[2]
@@ -242,7 +242,7 @@ def select_ephemerides(kepler: Records, glonass: Records, time_ns: int, sat: Int
             index[k] = _nearest_kepler(kepler, time_ns, sat[k])
 
 
-@kernel
+@part
 def _lower_bound(eph: Records, sat: int, toe_ns: int) -> int:
     """First row that is not before (sat, toe)."""
     low, high = 0, len(eph)
@@ -255,7 +255,7 @@ def _lower_bound(eph: Records, sat: int, toe_ns: int) -> int:
     return low
 
 
-@kernel
+@part
 def _nearest_kepler(eph: Records, time_ns: int, sat: int) -> int:
     """Row of the preferred message nearest in time; among equals the one that came last."""
     system = sat // 64
@@ -275,7 +275,7 @@ def _nearest_kepler(eph: Records, time_ns: int, sat: int) -> int:
     return best
 
 
-@kernel
+@part
 def _nearest_vector(eph: Records, time_ns: int, sat: int) -> int:
     """Row of the state vector nearest in time; among equals the one that came last."""
     limit_ns = int(AGE_LIMIT_S[sat // 64] * 1e9)

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from solver.jit import kernel
+from solver.jit import kernel, part
 from solver.kernels import Float64Array, Int16Array
 from solver.kernels.linalg import cholesky, cholesky_inverse, cholesky_solve
 
@@ -79,7 +79,7 @@ def robust_coordinates(
     return redundancy, factor
 
 
-@kernel
+@part
 def median(count: int, values: Float64Array) -> float:
     """Median of the first `count` values, which get into another order: Hoare's selection.
 
@@ -112,7 +112,7 @@ def median(count: int, values: Float64Array) -> float:
     return float(0.5 * (below + values[half]))
 
 
-@kernel
+@part
 def _solve_once(
     count: int, unit: Float64Array, y: Float64Array, variance: Float64Array, group: Int16Array, weight: Float64Array,
     offsets: Float64Array, normal: Float64Array, solution: Float64Array,
@@ -152,7 +152,7 @@ def _solve_once(
     return used - groups - 3
 
 
-@kernel
+@part
 def _reweigh(
     count: int, residual: Float64Array, variance: Float64Array, scale: float, gentle: bool, weight: Float64Array
 ) -> bool:

@@ -6,9 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.jit import kernel
+from solver.jit import kernel, part
 from solver.kernels import Float64Array, Int32Array, Records
-from solver.kernels.differencing import GROUPS_MAX
 from solver.kernels.kalman import (
     BASE_STATES,
     add_state,
@@ -242,7 +241,7 @@ def synchronise_states(
     return n
 
 
-@kernel
+@part
 def _new_note(notes: Records, place: int) -> None:
     """An ambiguity of which nothing is known."""
     notes[place].locked = 0
@@ -251,7 +250,7 @@ def _new_note(notes: Records, place: int) -> None:
     notes[place].phase_m = np.nan
 
 
-@kernel
+@part
 def _ionosphere_state(
     sat: int, sigma_m: float, time_ns: int, n: int, x: Float64Array, p: Float64Array, keys: Int32Array, notes: Records
 ) -> tuple[int, int]:
@@ -298,17 +297,14 @@ def observe_links(
         phase_m2[k] = links[k].phase_m2
         if code_weight[k] <= 0.0:
             code_m2[k] = np.nan
-    for group in range(GROUPS_MAX):
-        if not _has_group(count, links, group):
-            break
+    groups = 0
+    for k in range(count):  # they are numbered in order of appearance, before links were dropped
+        groups = max(groups, links[k].group + 1)
+    for turn in range(2 * groups):
+        is_phase = turn >= groups
+        group, variance = (turn - groups, phase_m2) if is_phase else (turn, code_m2)
         update_group(
-            n, count, group, False, order, links, ambiguity, ionosphere, code_m2, limit, x, p, innovations
-        )  # fmt: skip
-    for group in range(GROUPS_MAX):
-        if not _has_group(count, links, group):
-            break
-        update_group(
-            n, count, group, True, order, links, ambiguity, ionosphere, phase_m2, limit, x, p, innovations
+            n, count, group, is_phase, order, links, ambiguity, ionosphere, variance, limit, x, p, innovations
         )  # fmt: skip
 
 
@@ -348,15 +344,6 @@ def ionosphere_factor(
         return factor
     step = min(max(math.log(max(square / expected, 1e-3)), -1.0), 1.0)
     return min(max(factor * math.exp(0.1 * step), 1.0), 100.0)
-
-
-@kernel
-def _has_group(count: int, links: Records, group: int) -> bool:
-    """Whether groups go on to this number (they are numbered in order of appearance, before links were dropped)."""
-    for k in range(count):
-        if links[k].group >= group:
-            return True
-    return False
 
 
 @kernel
