@@ -18,9 +18,10 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.errors import UNKNOWN, Honesty, Truth, errors_of, honesty_of
 from caster.codec.solution import Solution, read_pos
-from solver.kernels.geodesy import ecef_from_geodetic, enu_axes, geodetic_from_ecef
-from solver.model import Fix, Quality
+from solver.kernels.geodesy import ecef_from_geodetic
+from solver.model import Quality
 from solver.observed import Selection
 from stations.compressed import read_plain
 from stations.solve import Job, prepare
@@ -32,7 +33,6 @@ __all__ = [
     "SETS",
     "Row",
     "Set",
-    "errors_of",
     "rows_of_sets",
     "run",
     "systems_mask",
@@ -50,8 +50,6 @@ _CONFIGURATION: Final = "pos1-ionoopt=brdc\npos1-tropopt=saas\npos1-sateph=brdc\
 _SYSTEM_BITS: Final = {"G": 1, "R": 4, "E": 8, "J": 16, "C": 32}
 _TIMEOUT_S: Final = 600
 _WEEK_MS: Final = 604_800_000
-_SECOND_MS: Final = 1000
-_OFF_SECOND_MAX_MS: Final = 20
 _GGA_FIXED: Final = 4
 
 _HEAD: Final = """# Accuracy beside rnx2rtkp: {mode}
@@ -61,10 +59,9 @@ Saastamoinen, the same base coordinates; all other options are each program's de
 raw or packed files, where rnx2rtkp reads plain RINEX; other work on the machine makes them rough.
 
 * Within protection level: share of epochs whose horizontal error the level that came with the position bounds.
+* H error / σ: horizontal errors in units of the covariance that came with them, RMS; 1 is an honest covariance.
+* Step: by how much a position's step since the epoch before differs from the way by Doppler; needs no truth.
 """
-
-Truth = dict[int, NDArray[np.float64]]
-"""ECEF (3,) by milliseconds of GPST; key -1: an antenna at rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +80,8 @@ class Row:
     v_95_m: float
     under_1m_percent: float
     bounded_percent: float
+    error_per_sigma: float
+    step_95_m: float
     seconds: float
 
 
@@ -250,8 +249,9 @@ def _ours(item: Set, mode: str, systems: str, truth: Truth) -> tuple[Row, int]:
     )
     fixes = [fix for fix in solve_job(job) if fix.quality != Quality.NONE]
     seconds = time.monotonic() - began
-    errors, bounded = errors_of([(fix.time_ns, fix.position_ecef_m) for fix in fixes], truth), _bounded(fixes, truth)
-    return _row(item, mode, systems, "dipper", errors, len(fixes), len(job.rover), bounded, seconds), len(job.rover)
+    errors = errors_of([(fix.time_ns, fix.position_ecef_m) for fix in fixes], truth)
+    honesty = honesty_of(fixes, truth)
+    return _row(item, mode, systems, "dipper", errors, len(fixes), len(job.rover), honesty, seconds), len(job.rover)
 
 
 def _theirs(item: Set, mode: str, systems: str, truth: Truth, program: str, files: list[Path], expected: int) -> Row:
@@ -273,7 +273,7 @@ def _theirs(item: Set, mode: str, systems: str, truth: Truth, program: str, file
     text = out.read_text() if out.exists() else ""
     solution: Solution | None = read_pos(text) if "Q" in text else None
     fixes = list(zip(solution.time_ns.tolist(), solution.position_ecef_m, strict=True)) if solution else []
-    return _row(item, mode, systems, "rnx2rtkp", errors_of(fixes, truth), len(fixes), expected, float("nan"), seconds)
+    return _row(item, mode, systems, "rnx2rtkp", errors_of(fixes, truth), len(fixes), expected, UNKNOWN, seconds)
 
 
 def systems_mask(systems: str) -> int:
@@ -305,43 +305,9 @@ def unpacked(item: Set, folder: Path, convbin: str) -> list[Path]:
     return files + navigation
 
 
-def errors_of(fixes: list[tuple[int, NDArray[np.float64]]], truth: Truth) -> NDArray[np.float64]:
-    """East, north, up (n, 3) of the fixes whose truth is known."""
-    rows = []
-    axes = np.empty((3, 3))
-    for time_ns, position in fixes:
-        place = _place(truth, round(time_ns / 1e6))
-        if place is not None:
-            lat, lon, _ = geodetic_from_ecef(place[0], place[1], place[2])
-            enu_axes(lat, lon, axes)
-            rows.append(axes @ (position - place))
-    return np.array(rows).reshape(-1, 3)
-
-
-def _place(truth: Truth, time_ms: int) -> NDArray[np.float64] | None:
-    """Where the antenna was.
-
-    Receivers that do not steer their clock tag epochs some milliseconds off the second of their own positions.
-    """
-    second_ms = round(time_ms / _SECOND_MS) * _SECOND_MS
-    nearest_ms = second_ms if abs(time_ms - second_ms) <= _OFF_SECOND_MAX_MS else time_ms
-    return truth.get(-1, truth.get(time_ms, truth.get(nearest_ms)))
-
-
-def _bounded(fixes: list[Fix], truth: Truth) -> float:
-    """Per cent of the fixes whose horizontal error lies within their protection level."""
-    inside = [
-        bool(np.hypot(error[0, 0], error[0, 1]) <= fix.hpl_m)
-        for fix in fixes
-        for error in [errors_of([(fix.time_ns, fix.position_ecef_m)], truth)]
-        if len(error)
-    ]
-    return 100.0 * float(np.mean(inside)) if inside else float("nan")
-
-
 def _row(
     item: Set, mode: str, systems: str, solver: str, errors: NDArray[np.float64], solved: int, expected: int,
-    bounded: float, seconds: float,
+    honesty: Honesty, seconds: float,
 ) -> Row:  # fmt: skip
     """The figures of one solution."""
     h, v = (np.hypot(errors[:, 0], errors[:, 1]), np.abs(errors[:, 2])) if len(errors) else (np.full(1, np.nan),) * 2
@@ -357,7 +323,9 @@ def _row(
         v_rms_m=float(np.sqrt((v**2).mean())),
         v_95_m=float(np.percentile(v, 95)),
         under_1m_percent=100.0 * float((h < 1.0).mean()),
-        bounded_percent=bounded,
+        bounded_percent=honesty.bounded_percent,
+        error_per_sigma=honesty.error_per_sigma,
+        step_95_m=honesty.step_95_m,
         seconds=seconds,
     )
 
@@ -366,15 +334,21 @@ def to_markdown(rows: list[Row]) -> str:
     """The rows as a table for `bench/results`."""
     head = (
         "| set | mode | systems | solver | epochs | available % | H RMS m | H 95 % m | V RMS m | V 95 % m | H < 1 m %"
-        " | within protection level % | s |\n|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+        " | within protection level % | H error / σ | step 95 % m | s |\n"
+        "|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
     )
     lines = [
         f"| {r.set} | {r.mode} | {r.systems} | {r.solver} | {r.epochs} | {r.available_percent:.1f} | {r.h_rms_m:.3f}"
         f" | {r.h_95_m:.3f} | {r.v_rms_m:.3f} | {r.v_95_m:.3f} | {r.under_1m_percent:.1f}"
-        f" | {'' if np.isnan(r.bounded_percent) else format(r.bounded_percent, '.1f')} | {r.seconds:.1f} |\n"
+        f" | {_known(r.bounded_percent, '.1f')} | {_known(r.error_per_sigma, '.2f')} | {_known(r.step_95_m, '.2f')}"
+        f" | {r.seconds:.1f} |\n"
         for r in rows
     ]
     return head + "".join(lines)
+
+
+def _known(value: float, form: str) -> str:
+    return "" if np.isnan(value) else format(value, form)
 
 
 def write_results(rows: list[Row], folder: Path) -> None:

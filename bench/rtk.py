@@ -17,7 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.accuracy import DATA, ELEVATION_MASK_DEG, Set, errors_of, rows_of_sets, systems_mask, unpacked
+from bench.accuracy import DATA, ELEVATION_MASK_DEG, Set, rows_of_sets, systems_mask, unpacked
+from bench.errors import errors_of
 from caster.codec.solution import read_pos
 from solver.model import Quality
 from solver.observed import Selection

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.accuracy import SETS, Row, errors_of, run, to_markdown, write_results
+from bench.accuracy import SETS, Row, run, to_markdown, write_results
+from bench.errors import errors_of
 
 
 def test_a_set_gives_a_row_for_each_solver_mode_and_choice_of_systems(shared_data):
@@ -21,11 +22,16 @@ def test_a_set_gives_a_row_for_each_solver_mode_and_choice_of_systems(shared_dat
     assert ours["dgnss"].bounded_percent == pytest.approx(100.0)
 
 
+NAN = float("nan")
+
+
 def test_a_table_has_a_line_for_each_row():
-    row = Row("a", "single", "G", "dipper", 9, 100.0, 1.0, 2.0, 3.0, 4.0, 50.0, float("nan"), 0.1)
+    row = Row("a", "single", "G", "dipper", 9, 100.0, 1.0, 2.0, 3.0, 4.0, 50.0, NAN, NAN, 0.25, 0.1)
     lines = to_markdown([row, row]).splitlines()
     assert len(lines) == 4
-    assert lines[2].startswith("| a | single | G | dipper | 9 | 100.0 | 1.000 | 2.000 | 3.000 | 4.000 | 50.0 |  | 0.1")
+    assert lines[2].startswith(
+        "| a | single | G | dipper | 9 | 100.0 | 1.000 | 2.000 | 3.000 | 4.000 | 50.0 |  |  | 0.25 | 0.1"
+    )
 
 
 def test_every_set_has_a_name_of_its_own_and_a_base_on_the_ground():
@@ -35,7 +41,7 @@ def test_every_set_has_a_name_of_its_own_and_a_base_on_the_ground():
 
 
 def test_each_mode_has_a_file_of_its_own_with_the_remarks(tmp_path):
-    row = Row("a", "single", "G", "dipper", 9, 100.0, 1.0, 2.0, 3.0, 4.0, 50.0, float("nan"), 0.1)
+    row = Row("a", "single", "G", "dipper", 9, 100.0, 1.0, 2.0, 3.0, 4.0, 50.0, NAN, NAN, 0.25, 0.1)
     write_results([row, replace(row, mode="dgnss")], tmp_path)
     for mode, other in (("single", "dgnss"), ("dgnss", "single")):
         text = (tmp_path / f"accuracy-{mode}.md").read_text()
