@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caster.errors import ConfigError, SourceError
+from solver.antenna import Antenna
 from solver.dgnss import Corrections, DgnssOptions, DgnssState, advance, corrections
 from solver.model import Ephemerides, Epoch, Fix, Quality
 from solver.observed import Selection
@@ -22,8 +23,9 @@ from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS, signal
 from solver.spp import SppOptions, solve
 from solver.timescale import NS
 from stations.recordings import Recording, Session
+from stations.static import antennas_of, fix_of, solve_session
 
-__all__ = ["MODES", "Job", "Summary", "prepare", "run", "signal_mask"]
+__all__ = ["MODES", "Job", "Summary", "base_position", "prepare", "run", "signal_mask"]
 
 _TOLERANCE_NS: Final = 5_000_000
 _FAR_M: Final = 100.0
@@ -43,6 +45,7 @@ class Job:
         selection: Which observations may be used.
         instantaneous: Ambiguities are resolved from each epoch alone (modes that resolve any).
         warnings: What the user should know about the input.
+        antennas: Calibrations of the rover's and the base's antenna (static mode).
     """
 
     mode: str
@@ -53,6 +56,7 @@ class Job:
     selection: Selection
     instantaneous: bool = False
     warnings: list[str] = field(default_factory=list)
+    antennas: tuple[Antenna, Antenna] | None = None
 
 
 @dataclass(slots=True)
@@ -103,6 +107,7 @@ def prepare(
     span_ns: tuple[int | None, int | None] = (None, None),
     interval_s: float = 0.0,
     instantaneous: bool = False,
+    antex: Path | None = None,
 ) -> Job:
     """Read the files of a job.
 
@@ -135,7 +140,14 @@ def prepare(
     )
     if not job.rover:
         raise SourceError("no epoch of the rover lies between --start and --end")
-    return replace(job, base_ecef_m=_base_position(fixed, ephemerides, base_ecef_m, warnings)) if base else job
+    if not base:
+        return job
+    names = [(who.station.antenna, who.station.antenna_serial) for who in (moving, fixed)]
+    return replace(
+        job,
+        base_ecef_m=base_position(fixed, ephemerides, base_ecef_m, warnings),
+        antennas=antennas_of(antex, names, warnings) if antex else None,
+    )
 
 
 def _thinned(epochs: list[Epoch], span_ns: tuple[int | None, int | None], interval_s: float) -> list[Epoch]:
@@ -156,7 +168,7 @@ def _thinned(epochs: list[Epoch], span_ns: tuple[int | None, int | None], interv
     return apart
 
 
-def _base_position(
+def base_position(
     base: Recording, ephemerides: Ephemerides, stated: NDArray[np.float64] | None, warnings: list[str]
 ) -> NDArray[np.float64]:
     """The base's position: as stated, else as its stream or header says, if its own observations agree."""
@@ -226,10 +238,9 @@ def _with_base(job: Job) -> Iterator[tuple[Epoch, Epoch | None]]:
         yield epoch, job.base[place - 1] if place else None
 
 
-def _relative(job: Job, static: bool) -> Iterator[Fix]:
+def _relative(job: Job) -> Iterator[Fix]:
     """Ambiguities resolved against the base; single positions where the base is of no use."""
     options = RtkOptions(
-        static=static,
         instantaneous=job.instantaneous,
         signals=signal_mask(job.selection),
         elevation_mask_rad=job.selection.elevation_mask,
@@ -258,12 +269,12 @@ def signal_mask(selection: Selection) -> NDArray[np.bool_]:
 
 def _kinematic(job: Job) -> Iterator[Fix]:
     """A rover that moves."""
-    return _relative(job, static=False)
+    return _relative(job)
 
 
 def _static(job: Job) -> Iterator[Fix]:
-    """A rover at rest: each epoch's fix is of all data so far."""
-    return _relative(job, static=True)
+    """A rover at rest: one fix of all data."""
+    yield fix_of(solve_session(job))
 
 
 MODES: Final[dict[str, Callable[[Job], Iterator[Fix]]]] = {

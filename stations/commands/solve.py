@@ -44,7 +44,9 @@ def spread(args: list[str]) -> list[str]:
 
 
 def solve(
-    mode: Annotated[str, typer.Option(help="single, dgnss; kinematic and static resolve ambiguities.")],
+    mode: Annotated[
+        str, typer.Option(help="single, dgnss; kinematic and static resolve ambiguities, static gives one position.")
+    ],
     rover: Annotated[list[Path], typer.Option(help="Rover: RINEX, CRINEX, RTCM 3, UBX, SBF; compressed or not.")],
     base: Annotated[list[Path] | None, typer.Option(help="Observations of the base.")] = None,
     nav: Annotated[
@@ -57,6 +59,9 @@ def solve(
     ] = None,
     elevation_mask: Annotated[float, typer.Option(min=0.0, max=80.0, help="Degrees.")] = 10.0,
     instantaneous: Annotated[bool, typer.Option("--instantaneous", help="Resolve each epoch by itself.")] = False,
+    antex: Annotated[
+        Path | None, typer.Option(help="Calibrations of both antennas, applied in static mode: an ANTEX file.")
+    ] = None,
     start: Annotated[str, typer.Option(help="First epoch, GPST, as 2024-06-24T08:20:00.")] = "",
     end: Annotated[str, typer.Option(help="Last epoch.")] = "",
     interval: Annotated[float, typer.Option(min=0.0, help="Seconds between epochs; 0: all.")] = 0.0,
@@ -85,6 +90,7 @@ def solve(
             (_instant(start), _instant(end)),
             interval,
             instantaneous,
+            antex,
         )
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from None
@@ -135,12 +141,31 @@ def _solve(job: "Job", form: str, file: IO[str], inputs: list[Path]) -> None:
     head, line = _WRITERS[form]
     file.write(head([str(path) for path in inputs], (job.rover[0].time_ns, job.rover[-1].time_ns)))
     summary, began = Summary(), time.monotonic()
+    if job.mode == "static":
+        _solve_static(job, line, file)
+        return
     for fix in _shown(job):
         file.write(line(fix))
         summary.add(fix)
     typer.echo(summary.line(time.monotonic() - began), err=True)
     if summary.epochs == summary.qualities[Quality.NONE]:
         raise DipperError(f"no solution at all: {summary.reasons.most_common(1)[0][0]}")
+
+
+def _solve_static(job: "Job", line: "Callable[[Fix], str]", file: IO[str]) -> None:
+    """One position of the whole session.
+
+    Raises:
+        DipperError: there is none.
+    """
+    from stations.static import fix_of, line_of, solve_session
+
+    began = time.monotonic()
+    solution = solve_session(job)
+    if not solution.quality:
+        raise DipperError(f"no solution at all: {solution.reason}")
+    file.write(line(fix_of(solution)))
+    typer.echo(line_of(solution, len(job.rover), time.monotonic() - began), err=True)
 
 
 def _shown(job: "Job") -> "Iterator[Fix]":

@@ -19,7 +19,6 @@ STROMLO_BASE = np.array([-4467102.3061, 2683039.5304, -3666949.9820])
     ("C", "kinematic", True, 0.006),
     ("GEC", "kinematic", True, 0.004),
     ("GREC", "kinematic", False, 0.004),
-    ("GEC", "static", False, 0.003),
 ])  # fmt: skip
 def test_every_epoch_of_a_metre_is_fixed(shared_data, systems, mode, instantaneous, error_m):
     folder = shared_data / "matrtklib-static-2024-1m"
