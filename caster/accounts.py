@@ -17,12 +17,37 @@ from sqlalchemy.exc import IntegrityError
 
 from caster.database import Database
 from caster.errors import DipperError
-from caster.schema import ACCOUNTS
+from caster.schema import ACCOUNTS, GROUPS
 
-__all__ = ["ROLES", "Account", "AccountStore", "hash_password", "verify_password"]
+__all__ = ["ROLES", "Account", "AccountStore", "Group", "GroupStore", "hash_password", "verify_password"]
 
 ROLES = ("rover", "station", "operator")
+_QUERY = (
+    select(
+        *(column for column in ACCOUNTS.columns if column.name != "group_name"),
+        *(column.label(f"group_{column.name}") for column in GROUPS.columns),
+    )
+    .select_from(ACCOUNTS.outerjoin(GROUPS, ACCOUNTS.c.group_name == GROUPS.c.name))
+    .order_by(ACCOUNTS.c.name)
+)
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Accounts that share quotas; 0 is no limit.
+
+    Attributes:
+        name: Unique.
+        max_sessions: Most sessions of all members at a time.
+        day_bytes: Most bytes, both ways, of all members in a day (UTC).
+        month_bytes: The same in a calendar month.
+    """
+
+    name: str
+    max_sessions: int = 0
+    day_bytes: int = 0
+    month_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +63,7 @@ class Account:
         expires: The account ends then (UTC), or None.
         disabled: The account may do nothing for now.
         created: UTC.
+        group: Whose quotas it shares, or None.
     """
 
     name: str
@@ -48,6 +74,7 @@ class Account:
     expires: datetime | None = None
     disabled: bool = False
     created: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    group: Group | None = None
 
     def covers(self, mount: str) -> bool:
         """One of the account's patterns matches the mountpoint's name."""
@@ -115,21 +142,15 @@ class AccountStore:
 
     async def all(self) -> list[Account]:
         """All accounts, by name."""
-        async with self._database.connect() as connection:
-            rows = await connection.execute(select(ACCOUNTS).order_by(ACCOUNTS.c.name))
-            return [_account(row._mapping) for row in rows]
+        return await self._select(_QUERY)
 
     async def get(self, name: str) -> Account | None:
         """One account, or None."""
-        async with self._database.connect() as connection:
-            row = (await connection.execute(select(ACCOUNTS).where(ACCOUNTS.c.name == name))).first()
-            return _account(row._mapping) if row else None
+        return next(iter(await self._select(_QUERY.where(ACCOUNTS.c.name == name))), None)
 
     async def stations(self) -> list[Account]:
         """The accounts that may feed mountpoints."""
-        query = select(ACCOUNTS).where(ACCOUNTS.c.role.in_(("station", "operator"))).order_by(ACCOUNTS.c.name)
-        async with self._database.connect() as connection:
-            return [_account(row._mapping) for row in await connection.execute(query)]
+        return await self._select(_QUERY.where(ACCOUNTS.c.role.in_(("station", "operator"))))
 
     async def change(self, name: str, **values: object) -> None:
         """Change columns of an account.
@@ -140,6 +161,10 @@ class AccountStore:
         async with self._database.begin() as connection:
             result = await connection.execute(ACCOUNTS.update().where(ACCOUNTS.c.name == name).values(**values))
         _require(result.rowcount, name)
+
+    async def _select(self, query: Any) -> list[Account]:
+        async with self._database.connect() as connection:
+            return [_account(row._mapping) for row in await connection.execute(query)]
 
     async def remove(self, name: str) -> None:
         """Remove an account.
@@ -152,14 +177,63 @@ class AccountStore:
         _require(result.rowcount, name)
 
 
+class GroupStore:
+    """The groups in the database.
+
+    Args:
+        database: Opened by its owner.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, group: Group) -> None:
+        """Keep a group; one with the same name is changed."""
+        values = {name: getattr(group, name) for name in GROUPS.columns.keys()}
+        async with self._database.begin() as connection:
+            await connection.execute(self._database.replace(GROUPS), values)
+
+    async def all(self) -> list[Group]:
+        """All groups, by name."""
+        async with self._database.connect() as connection:
+            return [Group(**row._mapping) for row in await connection.execute(select(GROUPS).order_by(GROUPS.c.name))]
+
+    async def get(self, name: str) -> Group:
+        """One group.
+
+        Raises:
+            DipperError: There is no such group.
+        """
+        async with self._database.connect() as connection:
+            row = (await connection.execute(select(GROUPS).where(GROUPS.c.name == name))).first()
+        if row is None:
+            raise DipperError(f"there is no group {name}")
+        return Group(**row._mapping)
+
+    async def remove(self, name: str) -> None:
+        """Remove a group; its members stay, without quotas.
+
+        Raises:
+            DipperError: There is no such group.
+        """
+        async with self._database.begin() as connection:
+            await connection.execute(ACCOUNTS.update().where(ACCOUNTS.c.group_name == name).values(group_name=None))
+            result = await connection.execute(GROUPS.delete().where(GROUPS.c.name == name))
+        if not result.rowcount:
+            raise DipperError(f"there is no group {name}")
+
+
 def _require(rowcount: int, name: str) -> None:
     if not rowcount:
         raise DipperError(f"there is no account {name}")
 
 
 def _row(account: Account) -> dict[str, object]:
-    return {column.name: getattr(account, column.name) for column in ACCOUNTS.columns}
+    values = {name: getattr(account, name) for name in ACCOUNTS.columns.keys() if name != "group_name"}
+    return {**values, "group_name": account.group.name if account.group else None}
 
 
 def _account(row: Any) -> Account:
-    return Account(**row)
+    values = dict(row)
+    group = Group(*(values.pop(f"group_{column.name}") for column in GROUPS.columns))
+    return Account(**values, group=group if group.name else None)

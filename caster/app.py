@@ -29,6 +29,7 @@ from caster.operations import Operations
 from caster.relay import RelayMountpoint
 from caster.server import Server
 from caster.systemd import Notifier
+from caster.usage import UsageRecorder, UsageStore
 
 __all__ = ["Caster", "Service"]
 
@@ -68,6 +69,7 @@ class Caster:
         bans: Who is kept out.
         mountpoints: All mountpoints.
         server: The listeners.
+        usage: What accounts use; None where it is switched off.
         operations: Health, metrics and what else serves the operator.
         first_password: Of the operator's account, where this start made it; else empty.
     """
@@ -103,7 +105,11 @@ class Caster:
             self.bans = Bans(config.bans, BanStore(self.database), self._is_exempt, asyncio.get_running_loop().time)
             await self.bans.load()
             self.server = Server(config, self.mountpoints, self.authenticator, self.bans, self._sockets)
-            self.operations = Operations(config, self.mountpoints, self.server)
+            self.usage = UsageRecorder(config.usage, UsageStore(self.database)) if config.usage.enabled else None
+            if self.usage is not None:
+                self.authenticator.why_spent = self.usage.why_spent
+                self.server.on_end.append(self.usage.take)
+            self.operations = Operations(config, self.mountpoints, self.server, self.usage)
             await self.operations.start()
             try:
                 await self.server.start()

@@ -47,6 +47,7 @@ __all__ = [
     "MqttConfig",
     "NetworkInfo",
     "TlsListen",
+    "UsageConfig",
     "load_config",
 ]
 
@@ -200,6 +201,15 @@ class BansConfig(_Model):
     ban_max_s: Annotated[float, Field(gt=0, le=31_536_000)] = 86_400.0
     refresh_s: Seconds = 2.0
     origins: Count = 100_000
+
+
+class UsageConfig(_Model):
+    """What is kept of the sessions."""
+
+    enabled: bool = True
+    period_s: Seconds = 300.0
+    keep_days: Annotated[float, Field(gt=0, le=36_525)] = 90.0
+    keep_totals_days: Annotated[int, Field(ge=32, le=36_525)] = 800
 
 
 class HealthConfig(_Model):
@@ -406,6 +416,7 @@ class Config(BaseSettings):
     limits: Limits = Limits()
     accounts: AccountsConfig = AccountsConfig()
     bans: BansConfig = BansConfig()
+    usage: UsageConfig = UsageConfig()
     agents: tuple[AgentRule, ...] = ()
     health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()

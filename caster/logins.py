@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from caster.accounts import Account, AccountStore, hash_password, verify_password
+from caster.accounts import Account, AccountStore, Group, hash_password, verify_password
 from caster.codec.ntrip import Credentials
 from caster.config import AccountsConfig
 from caster.errors import RefusedError, WrongPasswordError
@@ -48,9 +48,13 @@ class Authenticator:
         store: Where the accounts are.
         config: How long what is known is believed.
         clock: Monotonic seconds.
+
+    Attributes:
+        why_spent: Tells why a group may have no further session now; empty where it may.
     """
 
     def __init__(self, store: AccountStore, config: AccountsConfig, clock: Callable[[], float]) -> None:
+        self.why_spent: Callable[[Group], str] = lambda group: ""
         self._store = store
         self._config = config
         self._clock = clock
@@ -62,7 +66,7 @@ class Authenticator:
         self._verifying: dict[bytes, asyncio.Task[bool]] = {}
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._asking: dict[str, asyncio.Task[Any]] = {}
-        self._sessions: Counter[str] = Counter()
+        self._sessions: Counter[Hashable] = Counter()
         self._unknown = hash_password(secrets.token_hex())
 
     async def close(self) -> None:
@@ -122,20 +126,26 @@ class Authenticator:
         raise WrongPasswordError("wrong password for this mountpoint")
 
     def begin_session(self, account: Account) -> None:
-        """Count a session of an account.
+        """Count a session of an account and of its group.
 
         Raises:
-            RefusedError: The account has as many as it may (403).
+            RefusedError: The account or the group has as many as it may, or the group's quota is used up (403).
         """
-        if account.max_sessions and self._sessions[account.name] >= account.max_sessions:
-            raise RefusedError(f"the account {account.name} has {account.max_sessions} sessions, its limit", 403)
-        self._sessions[account.name] += 1
+        holders = zip(("account", "group"), (account, account.group), _session_keys(account), strict=False)
+        for what, holder, key in holders:
+            if holder is not None and 0 < holder.max_sessions <= self._sessions[key]:
+                raise RefusedError(f"the {what} {holder.name} has {holder.max_sessions} sessions, its limit", 403)
+        why = self.why_spent(account.group) if account.group else ""
+        if why:
+            raise RefusedError(why, 403)
+        self._sessions.update(_session_keys(account))
 
-    def end_session(self, name: str) -> None:
+    def end_session(self, account: Account) -> None:
         """A session of an account has ended."""
-        self._sessions[name] -= 1
-        if self._sessions[name] <= 0:
-            del self._sessions[name]
+        for key in _session_keys(account):
+            self._sessions[key] -= 1
+            if self._sessions[key] <= 0:
+                del self._sessions[key]
 
     async def _account(self, name: str) -> Account | None:
         """The account of a name; what is known is renewed at half its time, so that nobody waits for it in a storm."""
@@ -225,6 +235,11 @@ def _keep(cache: OrderedDict[Any, Any], key: object, value: object, count_max: i
     cache[key] = value
     while len(cache) > count_max:
         cache.popitem(last=False)
+
+
+def _session_keys(account: Account) -> list[Hashable]:
+    """What a session is counted under: the account and, apart from it, the group."""
+    return [account.name, *([("group", account.group.name)] if account.group else [])]
 
 
 def _opened(account: Account) -> Account:

@@ -17,6 +17,7 @@ from caster.health import HealthMonitor
 from caster.metrics import LagMeter, LatencyTap, MetricsServer, Sources
 from caster.mountpoints import Mountpoint, Mountpoints
 from caster.server import Server
+from caster.usage import UsageRecorder
 
 __all__ = ["Operations"]
 
@@ -30,6 +31,7 @@ class Operations:
         config: The configuration.
         mountpoints: All mountpoints, opened.
         server: The listeners, which need not listen yet.
+        usage: Accounts for sessions, if anybody does.
 
     Attributes:
         monitor: The stations' health and alarms.
@@ -39,8 +41,11 @@ class Operations:
         metrics: The listener of the metrics, or None where none is configured.
     """
 
-    def __init__(self, config: Config, mountpoints: Mountpoints, server: Server) -> None:
-        self._bans = server.bans
+    def __init__(
+        self, config: Config, mountpoints: Mountpoints, server: Server, usage: UsageRecorder | None = None
+    ) -> None:
+        self._server = server
+        self._usage = usage
         self._latency, self._lag = LatencyTap(), LagMeter()
         _watch_all(mountpoints, self._latency.watch)
         self.archive = Archive(config.archive, config.archive_folder) if config.archive.enabled else None
@@ -71,7 +76,9 @@ class Operations:
         self._run(self.monitor.run(), "watch the stations")
         self._run(self._lag.run(), "measure the loop's lag")
         self._run(self.alerts.run(), "tell alarms")
-        self._run(self._bans.run(), "exchange bans")
+        self._run(self._server.bans.run(), "exchange bans")
+        if self._usage is not None:
+            self._run(self._usage.run(lambda: self._server.connections), "account for sessions")
         if self.bus is not None:
             self._run(self.bus.run(), "MQTT")
 
@@ -82,6 +89,8 @@ class Operations:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._usage is not None:
+            await self._usage.flush()
         if self.bus is not None:
             self.bus.close()
         if self.metrics is not None:
@@ -92,6 +101,8 @@ class Operations:
     def reload(self, config: Config) -> None:
         """Take a new configuration: limits of alarms, who is told; listeners and folders stay until the next start."""
         self.monitor.reload(config.health)
+        if self._usage is not None:
+            self._usage.reload(config.usage)
         self.alerts.reload(config)
 
     def _make_bus(self, config: Config, mountpoints: Mountpoints) -> Bus | None:

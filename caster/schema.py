@@ -7,10 +7,23 @@ Times are UTC.
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Column, DateTime, Integer, MetaData, String, Table, TypeDecorator
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+)
 from sqlalchemy.engine import Dialect
 
-__all__ = ["ACCOUNTS", "BANS", "METADATA", "UtcDateTime"]
+__all__ = ["ACCOUNTS", "BANS", "GROUPS", "METADATA", "SESSIONS", "USAGE_DAYS", "UtcDateTime"]
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -44,6 +57,50 @@ ACCOUNTS = Table(
     Column("expires", UtcDateTime),
     Column("disabled", Boolean, nullable=False),
     Column("created", UtcDateTime, nullable=False),
+    Column("group_name", String(100)),
+)
+
+GROUPS = Table(
+    "groups",
+    METADATA,
+    Column("name", String(100), primary_key=True),
+    Column("max_sessions", Integer, nullable=False),
+    Column("day_bytes", BigInteger, nullable=False),
+    Column("month_bytes", BigInteger, nullable=False),
+)
+
+SESSIONS = Table(
+    "sessions",
+    METADATA,
+    Column("id", String(40), primary_key=True),
+    Column("kind", String(10), nullable=False),
+    Column("account", String(100), nullable=False),
+    Column("mount", String(100), nullable=False),
+    Column("address", String(50), nullable=False),
+    Column("agent", String(80), nullable=False),
+    Column("started", UtcDateTime, nullable=False),
+    Column("updated", UtcDateTime, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("sent_bytes", BigInteger, nullable=False),
+    Column("received_bytes", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("latitude_deg", Float),
+    Column("longitude_deg", Float),
+    Column("quality", Integer),
+    Column("reason", String(200), nullable=False),
+    Index("sessions_by_account", "account", "started"),
+    Index("sessions_by_time", "updated"),
+)
+
+USAGE_DAYS = Table(
+    "usage_days",
+    METADATA,
+    Column("day", Date, primary_key=True),
+    Column("account", String(100), primary_key=True),
+    Column("sessions", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("sent_bytes", BigInteger, nullable=False),
+    Column("received_bytes", BigInteger, nullable=False),
 )
 
 BANS = Table(

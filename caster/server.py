@@ -75,6 +75,7 @@ class Server:
     Attributes:
         connections: All open connections.
         counters: What has happened.
+        on_end: Called with each connection that ends.
         hangups: Tells when half-closed clients have gone.
         port: The port listened on (of interest where the configuration says 0).
         tls_ports: The ports with TLS, one for each `[[tls]]`.
@@ -95,6 +96,7 @@ class Server:
         self.authenticator = authenticator
         self.counters = Counters()
         self.connections: set[Connection] = set()
+        self.on_end: list[Callable[[Connection], object]] = []
         self.hangups = Hangups()
         self.port = 0
         self.tls_ports: list[int] = []

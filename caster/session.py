@@ -24,6 +24,7 @@ from caster.errors import RefusedError, RemoteProtocolError, WrongPasswordError
 from caster.fanout import Coding
 from caster.hub import Mount, Subscriber
 from caster.mountpoints import Mountpoint
+from caster.usage import SessionState
 
 if TYPE_CHECKING:
     from caster.server import Server
@@ -55,6 +56,14 @@ class _Handler(Protocol):
 
     kind: str
 
+    @property
+    def holder(self) -> Account | None: ...
+    @property
+    def gga(self) -> Gga | None: ...
+    @property
+    def sent_bytes(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
     def receive(self, data: bytes) -> None: ...
     def receive_eof(self) -> None: ...
     def check(self, now_s: float) -> None: ...
@@ -263,6 +272,25 @@ class Connection(asyncio.Protocol):
         """It is a rover or a base station that was let in."""
         return self._handler is not None
 
+    def state(self) -> SessionState | None:
+        """The session as it stands, if there is one."""
+        session, request = self._handler, self.request
+        if session is None or request is None:
+            return None
+        return SessionState(
+            self.number,
+            session.kind,
+            session.holder,
+            request.mount,
+            self.address,
+            request.agent,
+            self.age_s(),
+            session.sent_bytes,
+            self.received_bytes,
+            session.dropped,
+            session.gga,
+        )
+
     @property
     def is_closing(self) -> bool:
         """The connection has ended, or its client has gone during the handshake."""
@@ -317,6 +345,8 @@ class Connection(asyncio.Protocol):
     def _report(self) -> None:
         request, kind = self.request, self._handler.kind if self._handler else "request"
         self.server.count_end(kind, self._reason, self.address)
+        for callback in self.server.on_end:
+            callback(self)
         if kind == "request" and self._reason in _QUIET_REASONS:
             return
         details = self._handler.summary() if self._handler else {}
@@ -335,6 +365,7 @@ class RoverSession:
     """A rover: `caster.mountpoints.Rover` for the kinds.
 
     Attributes:
+        holder: The account; None for a rover that needed none.
         outlet: The bounded way to it.
         gga: The last sentence that it sent.
         gga_count: Sentences that it sent.
@@ -353,7 +384,7 @@ class RoverSession:
         self._connection = connection
         self._request = request
         self._mountpoint = mountpoint
-        self._account = account
+        self.holder = account
         self._mount: Mount | None = None
         self._begun = False
         self._extractor = GgaExtractor()
@@ -371,12 +402,22 @@ class RoverSession:
     @property
     def account(self) -> str:
         """The account's name; empty for a rover that needed none."""
-        return self._account.name if self._account else ""
+        return self.holder.name if self.holder else ""
 
     @property
     def address(self) -> str:
         """The peer's address."""
         return self._connection.address
+
+    @property
+    def sent_bytes(self) -> int:
+        """Of the stream."""
+        return self.outlet.sent_bytes
+
+    @property
+    def dropped(self) -> int:
+        """Publishes that were lost because it was too slow."""
+        return self.outlet.dropped
 
     def begin(self) -> None:
         """The head has been sent: subscribe, and take the position that came with the request."""
@@ -439,8 +480,8 @@ class RoverSession:
             self._mountpoint.on_leave(self)
         if self._websocket is not None and not self._connection.transport.is_closing():
             self._connection.transport.write(self._websocket.close(websocket.GOING_AWAY, self._connection.reason))
-        if self._account is not None:
-            self._connection.server.authenticator.end_session(self._account.name)
+        if self.holder is not None:
+            self._connection.server.authenticator.end_session(self.holder)
 
     def summary(self) -> dict[str, object]:
         """For the log."""
@@ -463,14 +504,22 @@ class RoverSession:
 
 
 class SourceSession:
-    """A base station: `caster.mountpoints.Source` for the kinds."""
+    """A base station: `caster.mountpoints.Source` for the kinds.
+
+    Attributes:
+        holder: The account.
+        agent: The station software's name of itself.
+    """
 
     kind = "source"
+    gga: Gga | None = None
+    sent_bytes: int = 0
+    dropped: int = 0
 
     def __init__(self, connection: Connection, request: Request, mountpoint: Mountpoint, account: Account) -> None:
         self._connection = connection
         self._mountpoint = mountpoint
-        self._account = account
+        self.holder = account
         self._decoder = ChunkedDecoder() if request.chunked else None
         self._left = _content_length(request)
         self.agent = request.agent
@@ -483,7 +532,7 @@ class SourceSession:
     @property
     def account(self) -> str:
         """The account's name."""
-        return self._account.name
+        return self.holder.name
 
     @property
     def address(self) -> str:
@@ -527,7 +576,7 @@ class SourceSession:
         if self._mountpoint.source is self:
             self._mountpoint.on_source_gone(self)
             self._mountpoint.source = None
-        self._connection.server.authenticator.end_session(self._account.name)
+        self._connection.server.authenticator.end_session(self.holder)
 
     def summary(self) -> dict[str, object]:
         """For the log."""

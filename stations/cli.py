@@ -10,7 +10,7 @@ import sys
 import typer
 
 from caster.errors import DipperError
-from stations.commands import account, archive, ban, station
+from stations.commands import account, archive, ban, group, station
 from stations.commands.check_config import check_config
 from stations.commands.decode import decode
 from stations.commands.demo import demo
@@ -32,6 +32,7 @@ app.command()(demo)
 app.command()(serve)
 app.command()(check_config)
 app.add_typer(account.app, name="account")
+app.add_typer(group.app, name="group")
 app.add_typer(ban.app, name="ban")
 app.add_typer(station.app, name="station")
 app.command()(rover)

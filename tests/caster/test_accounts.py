@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from caster.accounts import Account, AccountStore
+from caster.accounts import Account, AccountStore, Group, GroupStore
 from caster.database import Database
 from caster.errors import DipperError
 from tests.caster.conftest import quick_hash
@@ -48,3 +48,20 @@ def test_roles_and_patterns() -> None:
     assert [station.may_feed(name) for name in ("AB1", "AB12", "CX", "D")] == [True, False, True, False]
     assert not Account("r", "rover", "").may_feed("AB1")
     assert Account("o", "operator", "", "X").may_feed("anything")
+
+
+async def test_members_of_a_group_come_with_its_quotas(database: Database) -> None:
+    store, groups = AccountStore(database), GroupStore(database)
+    group = Group("surveyors", 5, 10**12, 3 * 10**13)
+    await groups.put(group)
+    await store.add(Account("a", "rover", "", group=group))
+    assert (await store.all())[0].group == group
+    await groups.put(Group("surveyors", 6))
+    changed = await store.get("a")
+    assert changed is not None and changed.group == Group("surveyors", 6)
+    await groups.remove("surveyors")
+    left = await store.get("a")
+    assert left is not None and left.group is None and await groups.all() == []
+    for change in (groups.get("surveyors"), groups.remove("surveyors")):
+        with pytest.raises(DipperError, match="there is no group surveyors"):
+            await change
