@@ -33,12 +33,14 @@ def need(program: str) -> None:
 
 
 @asynccontextmanager
-async def running(*command: str, stdin: int | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running(
+    *command: str, stdin: int | None = None, cwd: Path | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A program that is ended with the block."""
     need(command[0])
     pipe = asyncio.subprocess.PIPE
     null = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*command, stdin=stdin or null, stdout=pipe, stderr=null)
+    process = await asyncio.create_subprocess_exec(*command, stdin=stdin or null, stdout=pipe, stderr=null, cwd=cwd)
     try:
         yield process
     finally:
