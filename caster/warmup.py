@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from numba.core.dispatcher import Dispatcher
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -117,5 +118,5 @@ def _project_modules() -> Iterator[object]:
 def _cache_paths(module: object) -> Iterator[str]:
     """The cache folders of a module's own kernels that have been called."""
     for kernel in vars(module).values():
-        if getattr(kernel, "signatures", None) and hasattr(kernel, "stats"):
-            yield kernel.stats.cache_path
+        if isinstance(kernel, Dispatcher) and kernel.signatures:
+            yield str(kernel.stats.cache_path)

@@ -21,7 +21,7 @@ from solver.observed import Selection
 from solver.rtk import RtkOptions, RtkState, Workspace, process
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS, signal
 from solver.spp import SppOptions, solve
-from solver.timescale import NS
+from solver.timescale import NS, to_datetime
 from stations.recordings import Recording, Session
 from stations.static import antennas_of, fix_of, solve_session
 
@@ -30,6 +30,7 @@ __all__ = ["MODES", "Job", "Summary", "base_position", "prepare", "run", "signal
 _TOLERANCE_NS: Final = 5_000_000
 _FAR_M: Final = 100.0
 _CHECK_EPOCHS: Final = 20
+_BASE_AGE_MAX_NS: Final = round(RtkOptions().age_max_s * NS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +143,19 @@ def prepare(
         raise SourceError("no epoch of the rover lies between --start and --end")
     if not base:
         return job
+    if job.rover[0].time_ns > job.base[-1].time_ns + _BASE_AGE_MAX_NS or job.rover[-1].time_ns < job.base[0].time_ns:
+        warnings.append(f"the base observed {_span(job.base)}, the rover {_span(job.rover)}: not at the same time")
     names = [(who.station.antenna, who.station.antenna_serial) for who in (moving, fixed)]
     return replace(
         job,
         base_ecef_m=base_position(fixed, ephemerides, base_ecef_m, warnings),
         antennas=antennas_of(antex, names, warnings) if antex else None,
     )
+
+
+def _span(epochs: list[Epoch]) -> str:
+    first, last = (f"{to_datetime(epochs[place].time_ns):%Y-%m-%d %H:%M:%S}" for place in (0, -1))
+    return f"from {first} to {last}"
 
 
 def _thinned(epochs: list[Epoch], span_ns: tuple[int | None, int | None], interval_s: float) -> list[Epoch]:

@@ -49,11 +49,14 @@ def open_source(
             file that have its name.
 
     Raises:
-        ConfigError: the address has no form that is known. Other errors come while it is read.
+        ConfigError: the address has no form that is known.
+        SourceError: there is no such file. Other errors come while it is read.
     """
     scheme = address.partition("://")[0] if "://" in address else "file"
     if scheme == "file":
         path = Path(unquote(address.removeprefix("file://")) if "://" in address else address)
+        if not path.exists():
+            raise SourceError(f"{path}: No such file or directory")
         return _file(path, speed, loop, navigation)
     if scheme not in _OPENERS:
         raise ConfigError(f"a source is a file or one of {', '.join(sorted(_OPENERS))}://..., not {scheme}://")

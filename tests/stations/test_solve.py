@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from caster.codec.solution import read_pos
 from stations.cli import app
 from stations.commands.solve import spread
+from tests.caster.codec.rinex.samples import package_file
 from tests.solver.recordings import errors_enu_m
 
 ROVER_ECEF_M = np.array([-3_817_681.3800, 3_562_839.9783, 3_650_158.3757])
@@ -103,6 +104,16 @@ def test_what_cannot_be_solved_is_named(folder, tmp_path):
     assert "noise.bin: no observations" in str(result.exception)
     result = solve("--mode", "single", "--rover", folder / "rover.obs.xz", "--nav", folder / "rover.obs.xz")
     assert "rover.obs.xz" in str(result.exception)
+
+
+def test_a_base_of_another_day_is_told_and_the_positions_are_single(folder):
+    files = ("--rover", folder / "rover.obs.xz", "--base", package_file("cssrlib", "data/3034078M1.21O"))
+    result = solve("--mode", "dgnss", *files, "--nav", folder / "base.nav.xz", "--interval", 100)
+    assert result.exit_code == 0, result.output
+    assert "the base observed from 2021-03-19 12:00:00 to 2021-03-19 12:00:59, the rover from 2024-06-24" in (
+        result.output.replace("\n", " ")
+    )
+    assert "single 100.0 %" in result.output
 
 
 def test_a_truncated_recording_is_solved_as_far_as_it_goes(folder, tmp_path):

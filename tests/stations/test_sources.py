@@ -92,7 +92,7 @@ async def test_an_address_that_is_none_is_named(address: str) -> None:
 
 async def test_files_that_are_not_there_or_hold_nothing_are_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="nowhere"):
-        await whole(str(tmp_path / "nowhere"))
+        open_source(str(tmp_path / "nowhere"))  # before anybody is connected to
     (tmp_path / "empty").write_bytes(b"nothing in here")
     with pytest.raises(SourceError, match="empty"):
         await whole(str(tmp_path / "empty"))
