@@ -17,6 +17,7 @@ from typing import Protocol, Self
 import structlog
 
 from caster.accounts import Account, AccountStore, hash_password
+from caster.admin import AdminServer
 from caster.bans import Bans, BanStore
 from caster.config import Config
 from caster.database import Database
@@ -70,6 +71,7 @@ class Caster:
         mountpoints: All mountpoints.
         server: The listeners.
         usage: What accounts use; None where it is switched off.
+        admin: The administration interface, or None where none is configured.
         operations: Health, metrics and what else serves the operator.
         first_password: Of the operator's account, where this start made it; else empty.
     """
@@ -84,6 +86,8 @@ class Caster:
         self._services = services
         self._sockets = sockets
         self.first_password = ""
+        self.admin: AdminServer | None = None
+        self._read_config: Callable[[], Config] | None = None
 
     async def __aenter__(self) -> Self:
         """Open and listen."""
@@ -113,7 +117,9 @@ class Caster:
             await self.operations.start()
             try:
                 await self.server.start()
+                await self._start_admin()
             except BaseException:
+                await self.server.stop()
                 await self.operations.stop()
                 raise
         except BaseException:
@@ -125,6 +131,8 @@ class Caster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Drain and stop."""
+        if self.admin is not None:
+            await self.admin.stop()
         await self.server.stop()
         self.mountpoints.close()
         await self.operations.stop()
@@ -159,14 +167,14 @@ class Caster:
             notifier: Tells systemd.
         """
         notifier = notifier or Notifier()
+        self._read_config = read_config
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
 
         def read_again() -> None:
             notifier.reloading()
             try:
-                self.reload(read_config())
-                _log.info("configuration read again")
+                self.read_again()
             except DipperError as error:
                 _log.error("the configuration stays as it was", error=str(error))
             notifier.ready(self._status())
@@ -184,6 +192,22 @@ class Caster:
             alive.cancel()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+
+    def read_again(self) -> None:
+        """Read the configuration again.
+
+        Raises:
+            DipperError: It is wrong, and stays as it was.
+        """
+        if self._read_config is None:
+            raise ConfigError("this service has no configuration to read again")
+        self.reload(self._read_config())
+        _log.info("configuration read again")
+
+    async def _start_admin(self) -> None:
+        if self.config.admin.port is not None:
+            self.admin = AdminServer(self.config.admin, self)
+            await self.admin.start()
 
     def _status(self) -> str:
         ports = ", ".join(map(str, [self.port, *self.server.tls_ports]))

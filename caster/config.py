@@ -33,6 +33,7 @@ from caster.errors import ConfigError
 from caster.upstream import Upstream
 
 __all__ = [
+    "AdminConfig",
     "AgentRule",
     "AlertsConfig",
     "ArchiveConfig",
@@ -210,6 +211,21 @@ class UsageConfig(_Model):
     period_s: Seconds = 300.0
     keep_days: Annotated[float, Field(gt=0, le=36_525)] = 90.0
     keep_totals_days: Annotated[int, Field(ge=32, le=36_525)] = 800
+
+
+class AdminConfig(_Model):
+    """The listener of the administration interface; without a port there is none."""
+
+    hosts: tuple[str, ...] = ("127.0.0.1",)
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_both_files(self) -> "AdminConfig":
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key: give both, for TLS, or none")
+        return self
 
 
 class HealthConfig(_Model):
@@ -417,6 +433,7 @@ class Config(BaseSettings):
     accounts: AccountsConfig = AccountsConfig()
     bans: BansConfig = BansConfig()
     usage: UsageConfig = UsageConfig()
+    admin: AdminConfig = AdminConfig()
     agents: tuple[AgentRule, ...] = ()
     health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 
-__all__ = ["ACCOUNTS", "BANS", "GROUPS", "METADATA", "SESSIONS", "USAGE_DAYS", "UtcDateTime"]
+__all__ = ["ACCOUNTS", "BANS", "GROUPS", "METADATA", "SESSIONS", "TOKENS", "USAGE_DAYS", "UtcDateTime"]
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -101,6 +101,16 @@ USAGE_DAYS = Table(
     Column("seconds", Float, nullable=False),
     Column("sent_bytes", BigInteger, nullable=False),
     Column("received_bytes", BigInteger, nullable=False),
+)
+
+TOKENS = Table(
+    "tokens",
+    METADATA,
+    Column("name", String(100), primary_key=True),
+    Column("token_hash", String(64), nullable=False, unique=True),
+    Column("created", UtcDateTime, nullable=False),
+    Column("expires", UtcDateTime),
+    Column("read_only", Boolean, nullable=False),
 )
 
 BANS = Table(

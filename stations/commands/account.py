@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from caster.accounts import AccountStore, Group
     from caster.database import Database
 
-__all__ = ["app"]
+__all__ = ["app", "last_moment"]
 
 app = typer.Typer(help="People and base stations, and what they may do.", no_args_is_help=True)
 
@@ -49,7 +49,7 @@ def add(
 
     password = _read_password(password_stdin)
     account = Account(
-        _checked_name(name), _checked_role(role), hash_password(password), mounts, max_sessions, _last_moment(expires),
+        _checked_name(name), _checked_role(role), hash_password(password), mounts, max_sessions, last_moment(expires),
         created=datetime.now(UTC),
     )  # fmt: skip
 
@@ -125,7 +125,7 @@ def change(
     given: dict[str, object] = {"mounts": mounts, "max_sessions": max_sessions}
     values = {key: value for key, value in given.items() if value is not None}
     if expires is not None:
-        values["expires"] = _last_moment(expires)
+        values["expires"] = last_moment(expires)
 
     async def work(database: "Database") -> None:
         if group is not None:
@@ -220,7 +220,7 @@ def _checked_role(role: str) -> str:
     return role
 
 
-def _last_moment(day: str) -> datetime | None:
+def last_moment(day: str) -> datetime | None:
     """The end of the last day of an account."""
     if not day:
         return None
