@@ -17,15 +17,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.kernels.dgnss import (
     BIASES,
     ELEVATION,
+    MOTION_UNKNOWNS,
     MU,
-    RANGE,
     VELOCITY,
     advance_trail,
     code_rows,
+    correct,
     differences,
     match_keys,
     model_ranges,
@@ -34,7 +34,7 @@ from solver.kernels.dgnss import (
     rate_weights,
     update,
 )
-from solver.model import SLIP, Ephemerides, Epoch, Fix, Quality
+from solver.model import Ephemerides, Epoch, Fix, Quality
 from solver.observed import Observed, Selection, observe
 from solver.quality import protection_levels
 from solver.signals import SATELLITE_COUNT, SIGNAL_COUNT
@@ -54,7 +54,9 @@ _SHARE_MEMORY, _SHARE_MIN = 0.7, 0.2
 _LOST_SHARE, _LOST_EPOCHS = 0.4, 10
 _FOUND_SHARE, _FOUND_SATELLITES = 0.6, 7
 """Lost: fewer codes than this agree with the position, so long. Found again: so many of a new position's agree."""
+_OF_BASE: Final = Selection(systems="GRESJCI", elevation_mask=float(np.radians(5.0)))
 _LOCK_TOLERANCE_S: Final = 0.05
+_OBSERVED_BY_MOTION: Final = np.array([VELOCITY, VELOCITY + 1, VELOCITY + 2, -1, -1])
 _NO_TRAIL: Final = np.empty((0, 2))
 
 
@@ -144,23 +146,19 @@ def corrections(
         ephemerides: Broadcast orbits and clocks.
         selection: Which observations may be used; its elevation mask is the base's.
     """
-    chosen = selection or Selection(systems="GRESJCI", elevation_mask=float(np.radians(5.0)))
+    chosen = selection or _OF_BASE
     seen = observe(epoch, ephemerides, chosen)
     model = np.empty((len(seen.sat), 6))
     model_ranges(epoch.time_ns, position_ecef_m, seen.states, model)
-    rows, group = seen.epoch, seen.group
-    wavelength_m = SPEED_OF_LIGHT_MPS / rows.frequency_hz
-    range_m, lock_s = model[group, RANGE], np.where(rows.flags & SLIP, 0.0, rows.lock_s)
-    good = (model[:, ELEVATION] > chosen.elevation_mask)[group]
+    rows, m = seen.epoch, len(seen.epoch)
+    key, table = np.empty(m, np.int64), np.empty((m, 3))
+    count = correct(
+        seen.sat, seen.first, rows.signal, model, chosen.elevation_mask, rows.frequency_hz, rows.pseudorange_m,
+        rows.phase_cycles, rows.lock_s, rows.flags, key, table,
+    )  # fmt: skip
     index_of = np.full(SATELLITE_COUNT, -1, np.int32)
     index_of[seen.sat] = seen.index
-    return Corrections(
-        time_ns=epoch.time_ns,
-        position_ecef_m=position_ecef_m,
-        key=_keys(rows)[good],
-        rows=np.stack([rows.pseudorange_m - range_m, rows.phase_cycles * wavelength_m - range_m, lock_s], axis=1)[good],
-        index_of=index_of,
-    )
+    return Corrections(epoch.time_ns, position_ecef_m, key[:count], table[:count], index_of)
 
 
 def _keys(epoch: Epoch) -> NDArray[np.int64]:
@@ -274,7 +272,7 @@ class _Step:
     def _motion(self, x: NDArray[np.float64], covariance: NDArray[np.float64]) -> None:
         """Update by time-differenced carrier and by Doppler."""
         m, g = len(self.epoch), len(self.seen.sat)
-        a, y, sigma, weight = np.zeros((2 * m, self.n)), np.empty(2 * m), np.empty(2 * m), np.empty(2 * m)
+        a, y, sigma, weight = np.empty((2 * m, MOTION_UNKNOWNS)), np.empty(2 * m), np.empty(2 * m), np.empty(2 * m)
         common, before, trail, base_step_s = np.empty((2 * g, 2)), np.full(m, -1), _NO_TRAIL, 0.0
         first = np.concatenate([self.seen.first, self.seen.first[1:] + np.int32(m)])
         if self.state is not None and not self.fresh:
@@ -286,7 +284,7 @@ class _Step:
         motion_rows(
             first, self.model, self.rows, self.usable, before, trail, self.velocity, times, a, y, sigma, common
         )  # fmt: skip
-        update(a, y, sigma, np.zeros(2 * m), first, common, 1.0, x, covariance, weight)
+        update(a, y, sigma, np.zeros(2 * m), first, common, 1.0, _OBSERVED_BY_MOTION, x, covariance, weight)
         carriers = sigma[:m] > 0.0
         rejected = 1.0 - float(weight[:m][carriers].mean()) if carriers.any() else 0.0
         # Where many carriers are reflections, some of those that agree are too, and agree with each other.
@@ -300,7 +298,8 @@ class _Step:
         if state is not None:
             biases[: len(state.bias_m)] = state.bias_m
         scale = state.scale if state is not None else 1.0
-        a, y, sigma, weight = np.zeros((m, self.n)), np.empty(m), np.empty(m), np.empty(m)
+        place = np.array([0, 1, 2, -1, *range(BIASES, self.n)])
+        a, y, sigma, weight = np.zeros((m, len(place))), np.empty(m), np.empty(m), np.empty(m)
         common = np.empty((len(seen.sat), 2))
         how = np.array([self.age_s, math.dist(self.start, self.corrected.position_ecef_m), scale])
         code_rows(
@@ -310,7 +309,7 @@ class _Step:
         memory_s = min(max(_MULTIPATH_M / max(speed_mps, 0.1), _MULTIPATH_S_MIN), _MULTIPATH_S_MAX)
         slow = 1.0 if state is None or self.fresh else (1.0 + 2.0 * memory_s / self.dt_s) / state.share
         mu = np.ascontiguousarray(self.rows[:, MU])
-        chi2, freedom = update(a, y, sigma, mu, seen.first, common, slow, x, covariance, weight)
+        chi2, freedom = update(a, y, sigma, mu, seen.first, common, slow, place, x, covariance, weight)
         if chi2 < 0.0:
             return state, replace(self.single.fix, reason="the geometry is singular")
         used = np.empty(len(seen.sat), np.bool_)
@@ -336,14 +335,13 @@ class _Step:
             scale = memory * scale + (1.0 - memory) * target
         lost = 0 if share > _LOST_SHARE or self.state is None else self.state.lost + 1
         memory_share, before = (0.0, share) if self.state is None or self.fresh else (_SHARE_MEMORY, self.state.share)
-        keep = np.concatenate([np.arange(6), np.arange(BIASES, self.n)])
         return DgnssState(
             time_ns=self.epoch.time_ns,
             position_ecef_m=position,
             velocity_mps=self.velocity + x[VELOCITY : VELOCITY + 3],
             signals=self.signals,
             bias_m=biases + x[BIASES:],
-            covariance=covariance[np.ix_(keep, keep)],
+            covariance=covariance,
             scale=scale,
             share=max(memory_share * before + (1.0 - memory_share) * share, _SHARE_MIN),
             lost=lost,

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from caster.errors import FormatError
 from solver.kernels.geodesy import ecef_from_geodetic, enu_axes, geodetic_from_ecef
 from solver.model import Fix, Quality
-from solver.timescale import NS, from_datetime, from_week, to_datetime, week_and_tow
+from solver.timescale import DAY_NS, NS, from_datetime, from_week, to_datetime, week_and_tow
 
 __all__ = ["CSV_COLUMNS", "Solution", "csv_header", "csv_line", "pos_header", "pos_line", "read_pos"]
 
@@ -194,15 +195,20 @@ def _axes(latitude: float, longitude: float) -> NDArray[np.float64]:
 
 def _date(time_ns: int) -> str:
     """Calendar date to the millisecond, rounded as a whole."""
-    milliseconds = (time_ns + 500_000) // 1_000_000
-    moment = to_datetime(milliseconds * 1_000_000)
-    return f"{moment:%Y/%m/%d %H:%M:%S}.{milliseconds % 1000:03d}"
+    day, milliseconds = divmod((time_ns + 500_000) // 1_000_000, DAY_NS // 1_000_000)
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    return f"{_day(day)} {seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{milliseconds:03d}"
+
+
+@lru_cache(maxsize=16)
+def _day(day: int) -> str:
+    return f"{to_datetime(day * DAY_NS):%Y/%m/%d}"
 
 
 def _deviations(axes: NDArray[np.float64], covariance_ecef: NDArray[np.float64], width: int, decimals: int) -> str:
     """Standard deviations n, e, u and signed roots of the covariances ne, eu, un."""
-    enu = np.nan_to_num(axes @ covariance_ecef @ axes.T)
-    values = (enu[1, 1], enu[0, 0], enu[2, 2], enu[0, 1], enu[0, 2], enu[1, 2])
+    (ee, en, eu), (_, nn, nu), (_, _, uu) = (axes @ covariance_ecef @ axes.T).tolist()
+    values = (0.0 if math.isnan(value) else value for value in (nn, ee, uu, en, eu, nu))
     return " ".join(f"{math.copysign(math.sqrt(abs(value)), value):{width}.{decimals}f}" for value in values)
 
 

@@ -1,8 +1,9 @@
 """Rows of the code-differential filter: what a receiver should measure, and what it does beyond that.
 
-The unknowns of an epoch are `POSITION` (correction of what was predicted, m), `VELOCITY` (of the mean since the last
-epoch, m/s), three clocks (`CLOCK` m, `PHASE_DRIFT` and `DOPPLER_DRIFT` m/s), then from `BIASES` on a bias (m) for each
-signal.
+What is known of a rover is its position (three; m), the mean velocity since the last epoch (`VELOCITY`; m/s) and, from
+`BIASES` on, a bias (m) for each signal. An update solves for those of them that its rows observe, and for clocks of
+which nothing is known before: carriers and Doppler for the velocity and a drift each, codes for position, clock and
+biases. The others follow by their covariance with these, exactly as if they had been solved for too.
 """
 
 import math
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.constants import SPEED_OF_LIGHT_MPS
-from solver.jit import kernel
+from solver.jit import kernel, part
 from solver.kernels import Bools, Float32Array, Float64Array, Int16Array, Int32Array
 from solver.kernels.atmosphere import L1_HZ, niell_mapping, zenith_troposphere
 from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
@@ -28,6 +29,7 @@ __all__ = [
     "SIGHT",
     "advance_trail",
     "code_rows",
+    "correct",
     "differences",
     "match_keys",
     "model_ranges",
@@ -43,11 +45,17 @@ RANGE, RATE, SIGHT, ELEVATION = 0, 1, 2, 5
 """Columns of `model_ranges`: range, range rate, unit vector (three), elevation."""
 CODE_M, PHASE_M, RATE_MPS, NOISE, MU, LOCK_S, BASE_LOCK_S = range(7)
 """Columns of `differences`."""
-VELOCITY, CLOCK, PHASE_DRIFT, DOPPLER_DRIFT, BIASES = 3, 6, 7, 8, 9
-"""Places of the unknowns; the position is the first three."""
+VELOCITY, BIASES = 3, 6
+"""Places in what is known; the position is the first three."""
+MOTION_UNKNOWNS, PHASE_DRIFT, DOPPLER_DRIFT = 5, 3, 4
+"""Unknowns of the motion: velocity, clock drifts."""
+CLOCK, CODE_BIASES = 3, 4
+"""Unknowns of the codes: position, clock, biases."""
 BIAS_M, BIAS_DRIFT_M = 300.0, 0.01
 """A receiver's bias of one signal against another: what is known before, and how it wanders in a second."""
 BASE_SIGMA_M = 0.15
+_NOTHING = 1e12
+"""Variance of a clock before an epoch."""
 _HUMIDITY = 0.5
 _ELEVATION_MIN = 0.1
 _COUNTS = 0.3
@@ -79,6 +87,41 @@ def model_ranges(time_ns: int, position_m: Float64Array, states: Float64Array, o
         out[g, 0] = distance + dry * dry_map + wet * wet_map - SPEED_OF_LIGHT_MPS * states[g, 6]
         out[g, 1] = range_rate(position_m, states[g], ex, ey, ez) - SPEED_OF_LIGHT_MPS * states[g, 7]
         out[g, 2], out[g, 3], out[g, 4], out[g, 5] = ex, ey, ez, elevation
+
+
+@kernel
+def correct(
+    sat: Int16Array, first: Int32Array, signal: Int16Array, model: Float64Array, elevation_mask: float,
+    frequency_hz: Float64Array, pseudorange_m: Float64Array, phase_cycles: Float64Array, lock_s: Float32Array,
+    flags: NDArray[np.uint8], key: Int64Array, rows: Float64Array,
+) -> int:  # fmt: skip
+    """Write key and corrections of a base's rows above a mask; their number is returned.
+
+    Args:
+        sat: (g,) satellites.
+        first: (g + 1,) first row of each.
+        signal: (m,) and so on: columns of the epoch.
+        model: (g, 6) of `model_ranges` at the base.
+        elevation_mask: Radians.
+        frequency_hz: (m,).
+        pseudorange_m: (m,).
+        phase_cycles: (m,).
+        lock_s: (m,).
+        flags: (m,).
+        key: (m,) written: satellite and signal as one number.
+        rows: (m, 3) written: code and phase less the model (m), lock time (s; 0 after a slip).
+    """
+    count = 0
+    for g in range(len(sat)):
+        if not model[g, ELEVATION] > elevation_mask:
+            continue
+        for row in range(first[g], first[g + 1]):
+            key[count] = np.int64(sat[g]) * SIGNAL_COUNT + signal[row]
+            rows[count, 0] = pseudorange_m[row] - model[g, RANGE]
+            rows[count, 1] = phase_cycles[row] * (SPEED_OF_LIGHT_MPS / frequency_hz[row]) - model[g, RANGE]
+            rows[count, 2] = 0.0 if flags[row] & SLIP else np.float64(lock_s[row])
+            count += 1
+    return count
 
 
 @kernel
@@ -165,7 +208,7 @@ def motion_rows(
         trail: (k, 2) phase and range rate of the last epoch, as `advance_trail` writes them.
         velocity_mps: (3,) that was expected.
         times: Seconds since the last epoch; least lock times of rover and base (s); acceleration (m/s^2, 1 sigma).
-        a: (2 m, n) written where not zero.
+        a: (2 m, MOTION_UNKNOWNS) written.
         y: (2 m,) written.
         sigma: (2 m,) written; 0: not to be used.
         common: (2 g, 2) written.
@@ -191,9 +234,10 @@ def motion_rows(
             y[m + row] = rate
             for axis in range(3):
                 sight = -model[g, SIGHT + axis]
-                a[row, VELOCITY + axis], a[m + row, VELOCITY + axis] = sight * dt, sight
+                a[row, axis], a[m + row, axis] = sight * dt, sight
                 y[m + row] -= sight * velocity_mps[axis]
-            a[row, PHASE_DRIFT], a[m + row, DOPPLER_DRIFT] = dt, 1.0
+            a[row, PHASE_DRIFT], a[row, DOPPLER_DRIFT] = dt, 0.0
+            a[m + row, PHASE_DRIFT], a[m + row, DOPPLER_DRIFT] = 0.0, 1.0
             sigma[row] = 0.0 if math.isnan(y[row]) else 0.012 * rows[row, NOISE] + 0.003 * dt
             sigma[m + row] = 0.0 if math.isnan(y[m + row]) else math.hypot(0.05 * rows[row, NOISE], lag)
 
@@ -215,7 +259,7 @@ def code_rows(
         place: (m,) which bias is each row's; -1: none.
         bias_m: (b,) values that the biases' unknowns are corrections of.
         how: Age of the corrections (s), distance to the base (m), factor of the codes' standard deviation.
-        a: (m, n) written where not zero.
+        a: (m, CODE_BIASES + b) written where not zero.
         y: (m,) written.
         sigma: (m,) written; 0: not to be used.
         common: (g, 2) written.
@@ -231,7 +275,7 @@ def code_rows(
             for axis in range(3):
                 a[row, axis] = -model[g, SIGHT + axis]
             a[row, CLOCK] = 1.0
-            a[row, BIASES + max(place[row], 0)] = 1.0
+            a[row, CODE_BIASES + max(place[row], 0)] = 1.0
             y[row] = rows[row, CODE_M] - (bias_m[place[row]] if place[row] >= 0 else 0.0)
             code = 0.3 * math.hypot(1.0 / sine, rows[row, NOISE]) * how[2]
             sigma[row] = math.hypot(code, BASE_SIGMA_M / sine) if usable[row] else 0.0
@@ -241,40 +285,36 @@ def code_rows(
 def predict(
     old: Float64Array, dt_s: float, acceleration_mps2: float, known: bool, fresh: bool, covariance: Float64Array
 ) -> None:
-    """Write the covariance (n, n) of the unknowns before an epoch.
+    """Write the covariance (n, n) of what is known before an epoch.
 
     Args:
-        old: (6 + b, 6 + b) position, velocity and the biases known so far, after the last epoch; b is 1 at first.
+        old: (k, k) the same after the last epoch, with the biases of that time, at least one.
         dt_s: Since the last epoch.
         acceleration_mps2: Standard deviation of the change of velocity in a second.
         known: Whether there was a last epoch.
         fresh: Whether the position is to be found anew; biases are kept.
         covariance: Written.
     """
-    for k in range(len(covariance)):
+    for i in range(len(covariance)):
         for j in range(len(covariance)):
-            covariance[k, j] = BIAS_M * BIAS_M if j == k else 0.0
-    for axis in range(3):
-        covariance[axis, axis], covariance[VELOCITY + axis, VELOCITY + axis] = 1e6, 50.0**2
-        covariance[CLOCK + axis, CLOCK + axis] = 1e12
+            covariance[i, j] = 0.0
+        covariance[i, i] = 1e6 if i < VELOCITY else 50.0**2 if i < BIASES else BIAS_M * BIAS_M
     covariance[BIASES, BIASES] = 1e-6  # the reference signal's
     if not known:
         return
     for i in range(len(old)):
         for j in range(len(old)):
-            if fresh and (i < 6 or j < 6):
+            if fresh and (i < BIASES or j < BIASES):
                 continue
             value = old[i, j]
             if i < 3:
-                value += dt_s * old[i + 3, j]
+                value += dt_s * old[i + VELOCITY, j]
             if j < 3:
-                value += dt_s * old[i, j + 3]
+                value += dt_s * old[i, j + VELOCITY]
             if i < 3 and j < 3:
-                value += dt_s * dt_s * old[i + 3, j + 3]
-            at_i = i if i < 6 else i - 6 + BIASES
-            at_j = j if j < 6 else j - 6 + BIASES
-            covariance[at_i, at_j] = value
-    for k in range(BIASES, BIASES + len(old) - 6):
+                value += dt_s * dt_s * old[i + VELOCITY, j + VELOCITY]
+            covariance[i, j] = value
+    for k in range(BIASES, len(old)):
         covariance[k, k] += BIAS_DRIFT_M * BIAS_DRIFT_M * dt_s
     if fresh:
         return
@@ -289,34 +329,81 @@ def predict(
 @kernel
 def update(
     a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, first: Int32Array, common: Float64Array,
-    slow: float, x: Float64Array, covariance: Float64Array, weight: Float64Array,
+    slow: float, place: Int64Array, x: Float64Array, covariance: Float64Array, weight: Float64Array,
 ) -> tuple[float, float]:  # fmt: skip
-    """Update x (n,) and its covariance (n, n) robustly by rows as of `robust_solve`, whose figures are returned.
+    """Update what is known robustly, by rows as of `robust_solve`, whose figures are returned.
 
     `slow` rows in a row count as one, so what was known before weighs that much more. Where the system is singular,
     (-1, 0) is returned and nothing is changed.
+
+    Args:
+        a: (m, u) design of the rows by the unknowns.
+        y: (m,) and so on as of `robust_solve`.
+        sigma: (m,).
+        mu: (m,).
+        first: (g + 1,).
+        common: (g, 2).
+        slow: One or more.
+        place: (u,) place of each unknown among what is known; -1: nothing is known of it before.
+        x: (n,) correction of what was predicted; changed.
+        covariance: (n, n) changed.
+        weight: (m,) written.
     """
-    n = len(x)
-    factor, information = np.empty((n, n)), np.empty((n, n))
-    for i in range(n):
-        for j in range(n):
-            factor[i, j] = 0.5 * (covariance[i, j] + covariance[j, i])
-    if not cholesky(factor, n):
+    u = len(place)
+    before, factor, prior, prior_b = np.empty((u, u)), np.empty((u, u)), np.empty((u, u)), np.zeros(u)
+    for i in range(u):
+        for j in range(u):
+            before[i, j] = 0.0 if i != j else _NOTHING
+            if place[i] >= 0 and place[j] >= 0:
+                before[i, j] = covariance[place[i], place[j]]
+            factor[i, j] = before[i, j]
+    if not cholesky(factor, u):
         return -1.0, 0.0
-    cholesky_inverse(factor, information, n)
-    prior_b, out, new = np.zeros(n), np.empty(n), np.empty((n, n))
-    for i in range(n):
-        for j in range(n):
-            information[i, j] *= slow
-            prior_b[i] += information[i, j] * x[j]
-    chi2, freedom = robust_solve(a, y, sigma, mu, first, common, information, prior_b, out, new, weight, True)
-    if chi2 < 0.0:
-        return chi2, freedom
-    for i in range(n):
-        x[i] = out[i]
-        for j in range(n):
-            covariance[i, j] = new[i, j] * slow
+    cholesky_inverse(factor, prior, u)
+    for i in range(u):
+        for j in range(u):
+            prior[i, j] *= slow
+            if place[j] >= 0:
+                prior_b[i] += prior[i, j] * x[place[j]]
+    found, after = np.empty(u), np.empty((u, u))
+    chi2, freedom = robust_solve(a, y, sigma, mu, first, common, prior, prior_b, found, after, weight, True)
+    if chi2 >= 0.0:
+        for i in range(u):
+            found[i] -= x[place[i]] if place[i] >= 0 else 0.0
+            for j in range(u):
+                after[i, j] = after[i, j] * slow - before[i, j]
+                prior[i, j] /= slow
+        _spread(place, found, after, prior, x, covariance)
     return chi2, freedom
+
+
+@part
+def _spread(
+    place: Int64Array, step: Float64Array, change: Float64Array, information: Float64Array, x: Float64Array,
+    covariance: Float64Array,
+) -> None:  # fmt: skip
+    """Let all that is known follow a step (u,) of some of it and the change (u, u) of its covariance.
+
+    With the gain K = C_au C_uu^-1: x_a += K step, C += K change K^T (the unknowns themselves have K = 1).
+    """
+    n, u = len(x), len(place)
+    gain, half = np.zeros((n, u)), np.zeros((n, u))
+    for i in range(n):
+        for k in range(u):
+            if place[k] >= 0:
+                for j in range(u):
+                    gain[i, j] += covariance[i, place[k]] * information[k, j]
+    for i in range(n):
+        for j in range(u):
+            if place[j] >= 0:
+                x[i] += gain[i, j] * step[j]
+                for k in range(u):
+                    half[i, k] += gain[i, j] * change[j, k]
+    for i in range(n):
+        for j in range(n):
+            for k in range(u):
+                if place[k] >= 0:
+                    covariance[i, j] += half[i, k] * gain[j, k]
 
 
 @kernel

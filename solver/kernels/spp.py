@@ -33,6 +33,8 @@ __all__ = [
 CONVERGED, SINGULAR, DIVERGED = 0, 1, 2
 _GROUND_M = 6.2e6
 _ROUNDS_MAX = 14
+_SETTLED_M = 1.0
+"""A step as short as this leaves 2e-8 m of the ranges' curvature and less than 2 mm of the troposphere's change."""
 _HUMIDITY = 0.5
 _COUNTS = 0.3
 """A satellite is in a solution by a row that has more than this of its weight left."""
@@ -200,7 +202,7 @@ def point_solution(
     a, y, sigma, mu = np.zeros((m, n)), np.zeros(m), np.zeros(m), np.zeros(m)
     common = np.ones((g_count, 2))
     prior, prior_b, step = np.zeros((n, n)), np.zeros(n), np.empty(n)
-    robust = False
+    robust = x[0] ** 2 + x[1] ** 2 + x[2] ** 2 > _GROUND_M**2
     for _ in range(_ROUNDS_MAX):
         for k in range(n):
             information = 1.0 / expected[k, 1] ** 2
@@ -216,7 +218,7 @@ def point_solution(
         for k in range(n):
             x[k] += step[k]
         moved = math.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
-        if robust and moved < 1e-2:
+        if robust and moved < _SETTLED_M:
             return CONVERGED, chi2, freedom
         robust = robust or moved < 3e3
     return DIVERGED, 0.0, 0.0
