@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+import trustme
+
 from bench.processes import BenchError, free_port, started, wait_idle, wait_listening
 
 __all__ = ["CASTERS", "PASSWORD", "ROVER", "Caster", "Running", "Setup", "find_casters"]
@@ -91,7 +93,9 @@ class Caster:
 def _dipper(python: Path, setup: Setup, folder: Path) -> Iterator[Running]:
     """Our caster with its defaults: CRC check, accounts and backlog limits on; one address may open all connections."""
     port, config = free_port(), folder / "dipper.toml"
-    config.write_text(_DIPPER_TOML.format(folder=folder, port=port, connections=setup.connections + 100))
+    rover_port = _tls_port(folder) if setup.tls else port
+    tls = _DIPPER_TLS.format(folder=folder, port=rover_port) if setup.tls else ""
+    config.write_text(_DIPPER_TOML.format(folder=folder, port=port, connections=setup.connections + 100) + tls)
     for name, role in ((ROVER, "rover"), ("base", "station")):
         subprocess.run(
             [python, "-m", "stations", "account", "add", name, "--role", role, "--mounts", "*", "--password-stdin"],
@@ -105,7 +109,14 @@ def _dipper(python: Path, setup: Setup, folder: Path) -> Iterator[Running]:
     with started([str(python), "-m", "stations", "serve", "--config", str(config), *workers], log) as process:
         wait_listening(process, port, log, _WARM_START_S)
         wait_idle(process.pid)
-        yield Running(process.pid, port, port)
+        yield Running(process.pid, rover_port, port)
+
+
+def _tls_port(folder: Path) -> int:
+    """A free port, and a certificate for it."""
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(folder / "tls.pem"))
+    return free_port()
 
 
 _DIPPER_TOML: Final = """\
@@ -118,6 +129,12 @@ port = {port}
 [limits]
 connections = {connections}
 connections_per_address = {connections}
+"""
+_DIPPER_TLS: Final = """
+[[tls]]
+port = {port}
+certificate = "{folder}/tls.pem"
+key = "{folder}/tls.pem"
 """
 
 
@@ -175,7 +192,7 @@ admin_user: admin
 
 _MANY: Final = 1_000_000
 CASTERS: Final = (
-    Caster("dipper", sys.executable, _MANY, _MANY, False, _dipper),
+    Caster("dipper", sys.executable, _MANY, _MANY, True, _dipper),
     Caster("str2str", "str2str", 1, 32, False, _str2str),
     Caster("millipede", "", _MANY, _MANY, False, _millipede),
 )

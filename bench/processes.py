@@ -87,9 +87,12 @@ def need_descriptors(count: int, what: str) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
+_PORTS: Final = iter(range(21000 + os.getpid() % 5000, 32000))
+
+
 def free_port() -> int:
-    """A TCP port that nothing listens on right now, below the range that connections take theirs from."""
-    for port in range(21000 + os.getpid() % 5000, 32000):
+    """A TCP port that nothing listens on right now, below the range that connections take theirs from; never twice."""
+    for port in _PORTS:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):

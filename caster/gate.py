@@ -8,6 +8,7 @@ told so. Every step has a time limit, and there is a limit on how many connectio
 import asyncio
 import socket
 import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Iterable
 from functools import partial
 from ipaddress import ip_address
@@ -43,6 +44,10 @@ def is_within(address: str, networks: Iterable[Any]) -> bool:
     return any(parsed in network for network in networks)
 
 
+# asyncio gives every TLS connection 256 KiB of buffer, though a record has 16 KiB and a little (RFC 8446 section 5.2).
+_TLS_BUFFER_BYTES: Final = 17 << 10
+
+
 class Certificate:
     """A certificate and its key from files, read again when they change.
 
@@ -57,6 +62,7 @@ class Certificate:
     """
 
     def __init__(self, config: TlsListen) -> None:
+        SSLProtocol.max_size = _TLS_BUFFER_BYTES
         self._files = (config.certificate, config.key)
         self._stamps = self._read_stamps()
         self.context = self._load()

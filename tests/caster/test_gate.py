@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import subprocess
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -100,6 +101,19 @@ async def test_stations_and_rovers_of_ours_speak_tls(service: Service, version: 
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
     await service.ended("rover", "closed by the client")
+
+
+async def test_a_rover_by_tls_costs_little_memory(service: Service) -> None:
+    """Of asyncio's own 256 KiB for each end, a service of thousands of rovers would fill gigabytes."""
+    await connect(service)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(10):
+            await connect(service)
+        assert (tracemalloc.get_traced_memory()[0] - before) / 10 < 150_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_the_table_comes_by_tls_to_ours_and_to_curl(service: Service, files: Files) -> None:
