@@ -27,6 +27,7 @@ from caster.gate import is_within
 from caster.logins import Authenticator
 from caster.mountpoints import KindFactory, Mountpoints
 from caster.operations import Operations
+from caster.positions import PositionLog, PositionStore
 from caster.relay import RelayMountpoint
 from caster.server import Server
 from caster.systemd import Notifier
@@ -71,6 +72,7 @@ class Caster:
         mountpoints: All mountpoints.
         server: The listeners.
         usage: What accounts use; None where it is switched off.
+        positions: The log of positions; None where none is configured.
         admin: The administration interface, or None where none is configured.
         operations: Health, metrics and what else serves the operator.
         first_password: Of the operator's account, where this start made it; else empty.
@@ -113,7 +115,8 @@ class Caster:
             if self.usage is not None:
                 self.authenticator.why_spent = self.usage.why_spent
                 self.server.on_end.append(self.usage.take)
-            self.operations = Operations(config, self.mountpoints, self.server, self.usage)
+            self.positions = self._make_positions() if config.positions.enabled else None
+            self.operations = Operations(config, self.mountpoints, self.server, self.usage, self.positions)
             await self.operations.start()
             try:
                 await self.server.start()
@@ -203,6 +206,11 @@ class Caster:
             raise ConfigError("this service has no configuration to read again")
         self.reload(self._read_config())
         _log.info("configuration read again")
+
+    def _make_positions(self) -> PositionLog:
+        log = PositionLog(self.config.positions, PositionStore(self.database), asyncio.get_running_loop().time)
+        self.mountpoints.on_position.append(log.take)
+        return log
 
     async def _start_admin(self) -> None:
         if self.config.admin.port is not None:

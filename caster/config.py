@@ -47,6 +47,7 @@ __all__ = [
     "MountConfig",
     "MqttConfig",
     "NetworkInfo",
+    "PositionsConfig",
     "TlsListen",
     "UsageConfig",
     "load_config",
@@ -211,6 +212,16 @@ class UsageConfig(_Model):
     period_s: Seconds = 300.0
     keep_days: Annotated[float, Field(gt=0, le=36_525)] = 90.0
     keep_totals_days: Annotated[int, Field(ge=32, le=36_525)] = 800
+
+
+class PositionsConfig(_Model):
+    """The log of rovers' positions; off by default, since it tells where people are."""
+
+    enabled: bool = False
+    interval_s: Annotated[float, Field(ge=0, le=86400)] = 10.0
+    flush_s: Seconds = 10.0
+    queue: Count = 100_000
+    keep_days: Annotated[float, Field(gt=0, le=36_525)] = 30.0
 
 
 class AdminConfig(_Model):
@@ -433,6 +444,7 @@ class Config(BaseSettings):
     accounts: AccountsConfig = AccountsConfig()
     bans: BansConfig = BansConfig()
     usage: UsageConfig = UsageConfig()
+    positions: PositionsConfig = PositionsConfig()
     admin: AdminConfig = AdminConfig()
     agents: tuple[AgentRule, ...] = ()
     health: HealthConfig = HealthConfig()

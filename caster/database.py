@@ -21,7 +21,7 @@ from caster.schema import METADATA
 
 __all__ = ["HEAD", "Database"]
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The newest migration."""
 
 _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}

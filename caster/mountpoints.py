@@ -312,11 +312,13 @@ class Mountpoints:
 
     Attributes:
         on_new: Called with each mountpoint when it appears: the archive and the engine attach themselves so.
+        on_position: Called with each position that a rover sends (`gga`) or that is computed for it (`fix`).
     """
 
     def __init__(self, config: Config, kinds: Mapping[str, KindFactory]) -> None:
         self.config = config
         self.on_new: list[Callable[[Mountpoint], Any]] = []
+        self.on_position: list[Callable[[str, Mountpoint, Rover | Source, Gga], Any]] = []
         self._kinds = {**_OWN_KINDS, **kinds}
         self._by_name: dict[str, Mountpoint] = {}
 
@@ -381,6 +383,11 @@ class Mountpoints:
             *(Record.of("NET", **_net_fields(network.model_dump())) for network in config.networks),
             *(mountpoint.record() for mountpoint in self),
         ]
+
+    def tell_position(self, kind: str, mountpoint: Mountpoint, session: Rover | Source, gga: Gga) -> None:
+        """A rover has sent its position (`gga`), or one was computed for it (`fix`)."""
+        for callback in self.on_position:
+            callback(kind, mountpoint, session, gga)
 
     def close(self) -> None:
         """The service ends."""

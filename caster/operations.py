@@ -16,6 +16,7 @@ from caster.config import Config
 from caster.health import HealthMonitor
 from caster.metrics import LagMeter, LatencyTap, MetricsServer, Sources
 from caster.mountpoints import Mountpoint, Mountpoints
+from caster.positions import PositionLog
 from caster.server import Server
 from caster.usage import UsageRecorder
 
@@ -32,6 +33,7 @@ class Operations:
         mountpoints: All mountpoints, opened.
         server: The listeners, which need not listen yet.
         usage: Accounts for sessions, if anybody does.
+        positions: The log of positions, if there is one.
 
     Attributes:
         monitor: The stations' health and alarms.
@@ -42,8 +44,14 @@ class Operations:
     """
 
     def __init__(
-        self, config: Config, mountpoints: Mountpoints, server: Server, usage: UsageRecorder | None = None
+        self,
+        config: Config,
+        mountpoints: Mountpoints,
+        server: Server,
+        usage: UsageRecorder | None = None,
+        positions: PositionLog | None = None,
     ) -> None:
+        self._positions = positions
         self._server = server
         self._usage = usage
         self._latency, self._lag = LatencyTap(), LagMeter()
@@ -57,7 +65,7 @@ class Operations:
         self.monitor.on_alarm.append(self.alerts.on_alarm)
         self.metrics: MetricsServer | None = None
         if config.metrics.port is not None:
-            parts = (server.bans, self.archive, self.bus, self.alerts)
+            parts = (server.bans, positions, self.archive, self.bus, self.alerts)
             more = [part.metrics for part in parts if part is not None]
             sources = Sources(mountpoints, self.monitor, self._latency, self._lag, server, more)
             self.metrics = MetricsServer(config.metrics, sources)
@@ -79,6 +87,8 @@ class Operations:
         self._run(self._server.bans.run(), "exchange bans")
         if self._usage is not None:
             self._run(self._usage.run(lambda: self._server.connections), "account for sessions")
+        if self._positions is not None:
+            self._run(self._positions.run(), "log positions")
         if self.bus is not None:
             self._run(self.bus.run(), "MQTT")
 
@@ -91,6 +101,8 @@ class Operations:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._usage is not None:
             await self._usage.flush()
+        if self._positions is not None:
+            await self._positions.flush()
         if self.bus is not None:
             self.bus.close()
         if self.metrics is not None:

@@ -20,6 +20,7 @@ from typing import Final
 import structlog
 
 from caster.codec import nmea
+from caster.codec.ntrip import parse_gga
 from caster.codec.rtcm import FrameReader
 from caster.config import MountConfig
 from caster.engine import Engine, Stream
@@ -183,7 +184,8 @@ class FixMountpoint(Mountpoint):
         if track is None:
             rover.follow(None)
             name = f"{self.name} {rover.account or rover.address}"
-            track = self.tracks[rover.number] = Track(self._engine, name, rover.send)
+            send = partial(self._answer, rover, rover.send)
+            track = self.tracks[rover.number] = Track(self._engine, name, send)
         track.receive(data, time.time_ns())
 
     def on_leave(self, rover: Rover) -> None:
@@ -195,7 +197,7 @@ class FixMountpoint(Mountpoint):
     def on_source(self, source: Source) -> None:
         """A receiver pushes its observations."""
         name = f"{self.name} {source.account or source.address}"
-        self.source_track = Track(self._engine, name, self._publish)
+        self.source_track = Track(self._engine, name, partial(self._answer, source, self._publish))
 
     def on_source_data(self, source: Source, data: bytes, received_unix_ns: int) -> None:
         """Its bytes."""
@@ -214,6 +216,12 @@ class FixMountpoint(Mountpoint):
             track.close()
         self.tracks.clear()
         self.source_track = None
+
+    def _answer(self, session: Rover | Source, send: Callable[[bytes], object], text: bytes) -> None:
+        """Send an epoch's sentences; what was told is what is logged."""
+        send(text)
+        if self.mountpoints.on_position and (gga := parse_gga(text.partition(b"\r\n")[0])) is not None:
+            self.mountpoints.tell_position("fix", self, session, gga)
 
     def _publish(self, text: bytes) -> None:
         self.mount.publish((text,), time.time_ns())

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 
-__all__ = ["ACCOUNTS", "BANS", "GROUPS", "METADATA", "SESSIONS", "TOKENS", "USAGE_DAYS", "UtcDateTime"]
+__all__ = ["ACCOUNTS", "BANS", "GROUPS", "METADATA", "POSITIONS", "SESSIONS", "TOKENS", "USAGE_DAYS", "UtcDateTime"]
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -101,6 +101,25 @@ USAGE_DAYS = Table(
     Column("seconds", Float, nullable=False),
     Column("sent_bytes", BigInteger, nullable=False),
     Column("received_bytes", BigInteger, nullable=False),
+)
+
+POSITIONS = Table(
+    "positions",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("time", UtcDateTime, nullable=False),
+    Column("kind", String(10), nullable=False),
+    Column("account", String(100), nullable=False),
+    Column("mount", String(100), nullable=False),
+    Column("session", BigInteger, nullable=False),
+    Column("latitude_deg", Float, nullable=False),
+    Column("longitude_deg", Float, nullable=False),
+    Column("height_m", Float, nullable=False),
+    Column("quality", Integer, nullable=False),
+    Column("satellites", Integer, nullable=False),
+    Column("hdop", Float),
+    Index("positions_by_time", "time"),
+    Index("positions_by_account", "account", "time"),
 )
 
 TOKENS = Table(

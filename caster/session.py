@@ -501,6 +501,7 @@ class RoverSession:
         self.gga = gga
         self.gga_count += 1
         self._mountpoint.on_gga(self, gga)
+        self._mountpoint.mountpoints.tell_position("gga", self._mountpoint, self, gga)
 
 
 class SourceSession:

@@ -10,7 +10,7 @@ import sys
 import typer
 
 from caster.errors import DipperError
-from stations.commands import account, archive, ban, group, station, token
+from stations.commands import account, archive, ban, group, positions, station, token
 from stations.commands.check_config import check_config
 from stations.commands.decode import decode
 from stations.commands.demo import demo
@@ -34,6 +34,7 @@ app.command()(check_config)
 app.add_typer(account.app, name="account")
 app.add_typer(group.app, name="group")
 app.add_typer(ban.app, name="ban")
+app.add_typer(positions.app, name="positions")
 app.add_typer(token.app, name="token")
 app.add_typer(station.app, name="station")
 app.command()(rover)
