@@ -23,17 +23,19 @@ from solver.kernels.dgnss import (
     MOTION_UNKNOWNS,
     MU,
     VELOCITY,
+    absorb,
     advance_trail,
     code_rows,
     correct,
     differences,
+    inform,
     match_keys,
     model_ranges,
     motion_rows,
     predict,
     rate_weights,
-    update,
 )
+from solver.kernels.least_squares import robust_solve
 from solver.model import Ephemerides, Epoch, Fix, Quality
 from solver.observed import Observed, Selection, observe
 from solver.quality import protection_levels
@@ -284,7 +286,7 @@ class _Step:
         motion_rows(
             first, self.model, self.rows, self.usable, before, trail, self.velocity, times, a, y, sigma, common
         )  # fmt: skip
-        update(a, y, sigma, np.zeros(2 * m), first, common, 1.0, _OBSERVED_BY_MOTION, x, covariance, weight)
+        _update(a, y, sigma, np.zeros(2 * m), first, common, 1.0, _OBSERVED_BY_MOTION, x, covariance, weight)
         carriers = sigma[:m] > 0.0
         rejected = 1.0 - float(weight[:m][carriers].mean()) if carriers.any() else 0.0
         # Where many carriers are reflections, some of those that agree are too, and agree with each other.
@@ -309,7 +311,7 @@ class _Step:
         memory_s = min(max(_MULTIPATH_M / max(speed_mps, 0.1), _MULTIPATH_S_MIN), _MULTIPATH_S_MAX)
         slow = 1.0 if state is None or self.fresh else (1.0 + 2.0 * memory_s / self.dt_s) / state.share
         mu = np.ascontiguousarray(self.rows[:, MU])
-        chi2, freedom = update(a, y, sigma, mu, seen.first, common, slow, place, x, covariance, weight)
+        chi2, freedom = _update(a, y, sigma, mu, seen.first, common, slow, place, x, covariance, weight)
         if chi2 < 0.0:
             return state, replace(self.single.fix, reason="the geometry is singular")
         used = np.empty(len(seen.sat), np.bool_)
@@ -367,3 +369,22 @@ class _Step:
             hpl_m=hpl_m,
             vpl_m=vpl_m,
         )
+
+
+def _update(
+    a: NDArray[np.float64], y: NDArray[np.float64], sigma: NDArray[np.float64], mu: NDArray[np.float64],
+    first: NDArray[np.int32], common: NDArray[np.float64], slow: float, place: NDArray[np.int64],
+    x: NDArray[np.float64], covariance: NDArray[np.float64], weight: NDArray[np.float64],
+) -> tuple[float, float]:  # fmt: skip
+    """Update what is known robustly by rows as of `robust_solve`, whose figures are returned.
+
+    Where the system is singular, (-1, 0) is returned and nothing is changed.
+    """
+    u = len(place)
+    prior, prior_b, found, after = np.empty((u, u)), np.empty(u), np.empty(u), np.empty((u, u))
+    if not inform(covariance, x, place, slow, prior, prior_b):
+        return -1.0, 0.0
+    chi2, freedom = robust_solve(a, y, sigma, mu, first, common, prior, prior_b, found, after, weight, True)
+    if chi2 >= 0.0:
+        absorb(place, slow, prior, found, after, x, covariance)
+    return chi2, freedom

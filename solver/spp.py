@@ -7,22 +7,15 @@ Outliers are weighed down or left out (`kernels.least_squares`); the covariance 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.kernels.spp import (
-    CONVERGED,
-    SINGULAR,
-    assign_columns,
-    expect,
-    judge,
-    point_rows,
-    point_solution,
-    velocity_solution,
-)
+from solver.kernels.least_squares import robust_solve
+from solver.kernels.spp import GROUND_M, assign_columns, expect, judge, point_rows, range_rows, rate_rows
 from solver.model import Ephemerides, Epoch, Fix, Quality
 from solver.observed import Observed, Selection, observe
 from solver.quality import protection_levels
@@ -35,6 +28,10 @@ _SYSTEM_OFFSET_M: Final = 300.0
 _KEPT_OFFSET_M: Final = 2.0
 """The same for a receiver whose offsets were solved for a moment ago."""
 _SIGNAL_BIAS_M: Final = 5.0
+_ROUNDS_MAX: Final = 14
+_SETTLED_M: Final = 1.0
+"""A step as short as this leaves 2e-8 m of the ranges' curvature and less than 2 mm of the troposphere's change."""
+_LINEAR_M: Final = 3e3
 _SIGMAS_M: Final = np.array((_SYSTEM_OFFSET_M, _KEPT_OFFSET_M, _SIGNAL_BIAS_M))
 _NO_CLOCKS: Final = np.full(len(SYSTEMS), np.nan)
 _KEEP_NS: Final = 60_000_000_000
@@ -123,16 +120,20 @@ def solve_observed(
     klobuchar = np.array((ephemerides.klobuchar_gps, ephemerides.klobuchar_beidou))
     error = _CLIMATE_ERROR if all(map(math.isnan, klobuchar[:, 0].tolist())) else _KLOBUCHAR_ERROR
     how = np.array((options.selection.elevation_mask, options.sigma_scale, error))
+
+    def rows_at(x: NDArray[np.float64], system: "_System") -> None:
+        range_rows(
+            epoch.time_ns, observed.first, epoch.signal, observed.sat, observed.old_beidou, observed.states, variance,
+            rows, columns, klobuchar, how, x, *system, sky,
+        )  # fmt: skip
+
     for start in (x, np.zeros(n)):  # where the last fix was, then, if that leads nowhere, the centre of the Earth
         x = start
-        status, chi2, freedom = point_solution(
-            epoch.time_ns, observed.first, epoch.signal, observed.sat, observed.old_beidou, observed.states, variance,
-            rows, columns, klobuchar, how, expected, x, covariance, weight, sky,
-        )  # fmt: skip
-        if status == CONVERGED or recent is None:
+        trouble, chi2, freedom = _iterate(rows_at, observed.first, expected, x, covariance, weight)
+        if not trouble or recent is None:
             break
-    if status != CONVERGED:
-        return failed("the geometry is singular" if status == SINGULAR else "the iteration does not converge")
+    if trouble:
+        return failed(trouble)
     covariance *= max(1.0, chi2 / freedom) if freedom > 0.5 else 1.0
     used, dop = np.empty(g, np.bool_), np.empty(4)
     height_m = judge(x, observed.first, weight, sky, used, dop)
@@ -145,6 +146,50 @@ def solve_observed(
         clock_m=np.array(clock_m), satellites=satellites, dop=dop,
     )  # fmt: skip
     return Solution(_completed(position, observed, sky, options), observed, sky, weight)
+
+
+class _System(NamedTuple):
+    """What `robust_solve` takes: design (m, n), misclosure, noise, ionosphere's factor (m,), common errors (g, 2)."""
+
+    a: NDArray[np.float64]
+    y: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    mu: NDArray[np.float64]
+    common: NDArray[np.float64]
+
+
+def _empty_system(m: int, n: int, g: int) -> _System:
+    return _System(np.empty((m, n)), np.empty(m), np.empty(m), np.zeros(m), np.empty((g, 2)))
+
+
+def _iterate(
+    rows_at: Callable[[NDArray[np.float64], _System], None], first: NDArray[np.int32], expected: NDArray[np.float64],
+    x: NDArray[np.float64], covariance: NDArray[np.float64], weight: NDArray[np.float64],
+) -> tuple[str, float, float]:  # fmt: skip
+    """Iterate x (n,) to the position that the pseudoranges mean; robustly once they are linear enough.
+
+    Returns:
+        Why there is none, empty where there is one; sum of squares of the residuals, and its degrees of freedom.
+    """
+    system, step = _empty_system(len(weight), len(x), len(first) - 1), np.empty(len(x))
+    information = 1.0 / expected[:, 1] ** 2
+    prior = np.diag(information)
+    robust = math.hypot(x[0], x[1], x[2]) > GROUND_M
+    for _ in range(_ROUNDS_MAX):
+        rows_at(x, system)
+        prior_b = information * (expected[:, 0] - x)
+        chi2, freedom = robust_solve(
+            system.a, system.y, system.sigma, system.mu, first, system.common, prior, prior_b, step, covariance, weight,
+            robust,
+        )  # fmt: skip
+        if chi2 < 0.0:
+            return "the geometry is singular", 0.0, 0.0
+        x += step
+        moved_m = math.hypot(step[0], step[1], step[2])
+        if robust and moved_m < _SETTLED_M:
+            return "", chi2, freedom
+        robust = robust or moved_m < _LINEAR_M
+    return "the iteration does not converge", 0.0, 0.0
 
 
 def _implausible(height_m: float, covariance: NDArray[np.float64], satellites: int, options: SppOptions) -> str:
@@ -163,12 +208,18 @@ def _completed(fix: Fix, observed: Observed, sky: NDArray[np.float64], options: 
     """Add protection levels and, where there is Doppler of four satellites, velocity and clock drift."""
     epoch = observed.epoch
     hpl_m, vpl_m = protection_levels(fix.position_ecef_m, fix.position_covariance_m2)
-    x, covariance = np.zeros(4), np.empty((4, 4))
-    solved, chi2, freedom = velocity_solution(
+    x, covariance, weight = np.empty(4), np.empty((4, 4)), np.empty(len(epoch))
+    system = _empty_system(len(epoch), 4, len(observed.sat))
+    a, y, sigma, mu, common = system
+    rate_rows(
         fix.position_ecef_m, observed.first, observed.states, sky, epoch.doppler_hz, epoch.frequency_hz,
-        epoch.cn0_dbhz, options.selection.elevation_mask, x, covariance,
+        epoch.cn0_dbhz, options.selection.elevation_mask, a, y, sigma, common,
     )  # fmt: skip
-    if not solved:
+    nothing = np.zeros((4, 4))
+    chi2, freedom = robust_solve(
+        a, y, sigma, mu, observed.first, common, nothing, nothing[0], x, covariance, weight, True
+    )  # fmt: skip
+    if chi2 < 0.0:
         return replace(fix, hpl_m=hpl_m, vpl_m=vpl_m)
     scale = max(1.0, chi2 / freedom) if freedom > 0.5 else 1.0
     return replace(

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.constants import SPEED_OF_LIGHT_MPS
-from solver.jit import kernel, part
+from solver.jit import kernel
 from solver.kernels import Bools, Float32Array, Float64Array, Int16Array, Int32Array
 from solver.kernels.atmosphere import L1_HZ, niell_mapping, zenith_troposphere
 from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
-from solver.kernels.least_squares import robust_solve
 from solver.kernels.linalg import cholesky, cholesky_inverse
 from solver.kernels.orbit import travel
 from solver.kernels.spp import range_rate
@@ -27,16 +26,17 @@ __all__ = [
     "RANGE",
     "RATE",
     "SIGHT",
+    "absorb",
     "advance_trail",
     "code_rows",
     "correct",
     "differences",
+    "inform",
     "match_keys",
     "model_ranges",
     "motion_rows",
     "predict",
     "rate_weights",
-    "update",
 ]
 
 Int64Array = NDArray[np.int64]
@@ -327,78 +327,81 @@ def predict(
 
 
 @kernel
-def update(
-    a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, first: Int32Array, common: Float64Array,
-    slow: float, place: Int64Array, x: Float64Array, covariance: Float64Array, weight: Float64Array,
-) -> tuple[float, float]:  # fmt: skip
-    """Update what is known robustly, by rows as of `robust_solve`, whose figures are returned.
-
-    `slow` rows in a row count as one, so what was known before weighs that much more. Where the system is singular,
-    (-1, 0) is returned and nothing is changed.
+def inform(
+    covariance: Float64Array,
+    x: Float64Array,
+    place: Int64Array,
+    slow: float,
+    prior: Float64Array,
+    prior_b: Float64Array,
+) -> bool:
+    """Write what is known of the unknowns of an update as `robust_solve` takes it; False where it is singular.
 
     Args:
-        a: (m, u) design of the rows by the unknowns.
-        y: (m,) and so on as of `robust_solve`.
-        sigma: (m,).
-        mu: (m,).
-        first: (g + 1,).
-        common: (g, 2).
-        slow: One or more.
+        covariance: (n, n) of what is known.
+        x: (n,) correction of what was predicted.
         place: (u,) place of each unknown among what is known; -1: nothing is known of it before.
-        x: (n,) correction of what was predicted; changed.
-        covariance: (n, n) changed.
-        weight: (m,) written.
+        slow: So many rows in a row count as one, so what was known before weighs that much more.
+        prior: (u, u) written: information.
+        prior_b: (u,) written: information times value.
     """
     u = len(place)
-    before, factor, prior, prior_b = np.empty((u, u)), np.empty((u, u)), np.empty((u, u)), np.zeros(u)
+    factor = np.empty((u, u))
     for i in range(u):
         for j in range(u):
-            before[i, j] = 0.0 if i != j else _NOTHING
+            factor[i, j] = 0.0 if i != j else _NOTHING
             if place[i] >= 0 and place[j] >= 0:
-                before[i, j] = covariance[place[i], place[j]]
-            factor[i, j] = before[i, j]
+                factor[i, j] = covariance[place[i], place[j]]
     if not cholesky(factor, u):
-        return -1.0, 0.0
+        return False
     cholesky_inverse(factor, prior, u)
     for i in range(u):
+        prior_b[i] = 0.0
         for j in range(u):
             prior[i, j] *= slow
             if place[j] >= 0:
                 prior_b[i] += prior[i, j] * x[place[j]]
-    found, after = np.empty(u), np.empty((u, u))
-    chi2, freedom = robust_solve(a, y, sigma, mu, first, common, prior, prior_b, found, after, weight, True)
-    if chi2 >= 0.0:
-        for i in range(u):
-            found[i] -= x[place[i]] if place[i] >= 0 else 0.0
-            for j in range(u):
-                after[i, j] = after[i, j] * slow - before[i, j]
-                prior[i, j] /= slow
-        _spread(place, found, after, prior, x, covariance)
-    return chi2, freedom
+    return True
 
 
-@part
-def _spread(
-    place: Int64Array, step: Float64Array, change: Float64Array, information: Float64Array, x: Float64Array,
+@kernel
+def absorb(
+    place: Int64Array, slow: float, prior: Float64Array, found: Float64Array, after: Float64Array, x: Float64Array,
     covariance: Float64Array,
 ) -> None:  # fmt: skip
-    """Let all that is known follow a step (u,) of some of it and the change (u, u) of its covariance.
+    """Let all that is known follow what was found of some of it.
 
     With the gain K = C_au C_uu^-1: x_a += K step, C += K change K^T (the unknowns themselves have K = 1).
+
+    Args:
+        place: (u,) as of `inform`.
+        slow: Likewise.
+        prior: (u, u) likewise.
+        found: (u,) the unknowns; overwritten by their step.
+        after: (u, u) their covariance; overwritten by its change.
+        x: (n,) changed.
+        covariance: (n, n) changed.
     """
+    for i in range(len(place)):
+        for j in range(len(place)):
+            after[i, j] *= slow
+            if place[i] >= 0 and place[j] >= 0:
+                after[i, j] -= covariance[place[i], place[j]]
+        if place[i] >= 0:
+            found[i] -= x[place[i]]
     n, u = len(x), len(place)
     gain, half = np.zeros((n, u)), np.zeros((n, u))
     for i in range(n):
         for k in range(u):
             if place[k] >= 0:
                 for j in range(u):
-                    gain[i, j] += covariance[i, place[k]] * information[k, j]
+                    gain[i, j] += covariance[i, place[k]] * prior[k, j] / slow
     for i in range(n):
         for j in range(u):
             if place[j] >= 0:
-                x[i] += gain[i, j] * step[j]
+                x[i] += gain[i, j] * found[j]
                 for k in range(u):
-                    half[i, k] += gain[i, j] * change[j, k]
+                    half[i, k] += gain[i, j] * after[j, k]
     for i in range(n):
         for j in range(n):
             for k in range(u):

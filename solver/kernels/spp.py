@@ -14,7 +14,6 @@ from solver.kernels import Bools, Float32Array, Float64Array, Int16Array, Int32A
 from solver.kernels.atmosphere import L1_HZ, niell_mapping, slant_ionosphere, zenith_troposphere
 from solver.kernels.code_bias import beidou2_code_bias, group_delay
 from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
-from solver.kernels.least_squares import robust_solve
 from solver.kernels.linalg import cholesky, cholesky_inverse
 from solver.kernels.orbit import ephemeris_variance, travel
 from solver.signals import PRN_PER_SYSTEM, SIGNALS_PER_SYSTEM
@@ -26,15 +25,11 @@ __all__ = [
     "expect",
     "judge",
     "point_rows",
-    "point_solution",
-    "velocity_solution",
+    "range_rows",
+    "rate_rows",
 ]
 
-CONVERGED, SINGULAR, DIVERGED = 0, 1, 2
-_GROUND_M = 6.2e6
-_ROUNDS_MAX = 14
-_SETTLED_M = 1.0
-"""A step as short as this leaves 2e-8 m of the ranges' curvature and less than 2 mm of the troposphere's change."""
+GROUND_M = 6.2e6
 _HUMIDITY = 0.5
 _COUNTS = 0.3
 """A satellite is in a solution by a row that has more than this of its weight left."""
@@ -142,7 +137,7 @@ def point_rows(
     signal: Int16Array, pseudorange_m: Float64Array, frequency_hz: Float64Array, cn0_dbhz: Float32Array,
     rows: Float64Array, variance: Float64Array,
 ) -> None:  # fmt: skip
-    """Write what `point_solution` needs of each row (m, 4) and the variance (m^2) of each satellite's orbit and clock.
+    """Write what `range_rows` needs of each row (m, 4) and the variance (m^2) of each satellite's orbit and clock.
 
     A row is pseudorange (m; NaN: not to be used), carrier frequency (Hz), C/N0 (dB-Hz) and group delay (m).
     """
@@ -157,25 +152,13 @@ def point_rows(
 
 
 @kernel
-def point_solution(
-    time_ns: int,
-    first: Int32Array,
-    signal: Int16Array,
-    sat: Int16Array,
-    orbit: Float64Array,
-    states: Float64Array,
-    variance: Float64Array,
-    rows: Float64Array,
-    columns: Int32Array,
-    klobuchar: Float64Array,
-    options: Float64Array,
-    expected: Float64Array,
-    x: Float64Array,
-    covariance: Float64Array,
-    weight: Float64Array,
+def range_rows(
+    time_ns: int, first: Int32Array, signal: Int16Array, sat: Int16Array, orbit: Float64Array, states: Float64Array,
+    variance: Float64Array, rows: Float64Array, columns: Int32Array, klobuchar: Float64Array, options: Float64Array,
+    x: Float64Array, a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, common: Float64Array,
     sky: Float64Array,
-) -> tuple[int, float, float]:
-    """Iterate to the position that the pseudoranges mean.
+) -> None:  # fmt: skip
+    """Write design, misclosure and noise of each pseudorange at the position x.
 
     Args:
         time_ns: Time tag, GPST.
@@ -185,55 +168,20 @@ def point_solution(
         orbit: (g, 2) sqrt_a and i0 of a BeiDou satellite without B1C and B2a, else 0.
         states: (g, 8) satellites at emission.
         variance: (g,) of orbit and clock, m^2.
-        rows: (m, 4) pseudorange (m), carrier frequency (Hz), C/N0 (dB-Hz), group delay (m).
-        columns: (g + m,) column of each satellite's clock, then of each row's bias; -1: none.
+        rows: (m, 4) of `point_rows`.
+        columns: (g + m,) of `assign_columns`.
         klobuchar: (2, 8) parameters of GPS and BeiDou, NaN where not known.
         options: Elevation mask (rad), scale of the code's standard deviation, relative error of the ionosphere model.
-        expected: (n, 2) prior value and standard deviation of each unknown; inf: nothing known.
-        x: (n,) in: where to start; out: the solution.
-        covariance: (n, n) written.
-        weight: (m,) written.
+        x: (n,) the unknowns so far.
+        a: (m, n) and so on: what `robust_solve` takes; written.
+        y: (m,).
+        sigma: (m,).
+        mu: (m,).
+        common: (g, 2).
         sky: (g, 5) written: azimuth, elevation and unit vector of each satellite.
-
-    Returns:
-        `CONVERGED`, `SINGULAR` or `DIVERGED`; sum of squares of the residuals, and its degrees of freedom.
     """
-    m, n, g_count = len(rows), len(x), len(sat)
-    a, y, sigma, mu = np.zeros((m, n)), np.zeros(m), np.zeros(m), np.zeros(m)
-    common = np.ones((g_count, 2))
-    prior, prior_b, step = np.zeros((n, n)), np.zeros(n), np.empty(n)
-    robust = x[0] ** 2 + x[1] ** 2 + x[2] ** 2 > _GROUND_M**2
-    for _ in range(_ROUNDS_MAX):
-        for k in range(n):
-            information = 1.0 / expected[k, 1] ** 2
-            prior[k, k] = information
-            prior_b[k] = information * (expected[k, 0] - x[k]) if information > 0.0 else 0.0
-        _range_rows(
-            time_ns, first, signal, sat, orbit, states, variance, rows, columns, klobuchar, options, x, a, y, sigma, mu,
-            common, sky,
-        )  # fmt: skip
-        chi2, freedom = robust_solve(a, y, sigma, mu, first, common, prior, prior_b, step, covariance, weight, robust)
-        if chi2 < 0.0:
-            return SINGULAR, 0.0, 0.0
-        for k in range(n):
-            x[k] += step[k]
-        moved = math.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
-        if robust and moved < _SETTLED_M:
-            return CONVERGED, chi2, freedom
-        robust = robust or moved < 3e3
-    return DIVERGED, 0.0, 0.0
-
-
-@kernel
-def _range_rows(
-    time_ns: int, first: Int32Array, signal: Int16Array, sat: Int16Array, orbit: Float64Array, states: Float64Array,
-    variance: Float64Array, rows: Float64Array, columns: Int32Array, klobuchar: Float64Array, options: Float64Array,
-    x: Float64Array, a: Float64Array, y: Float64Array, sigma: Float64Array, mu: Float64Array, common: Float64Array,
-    sky: Float64Array,
-) -> None:  # fmt: skip
-    """Write design, misclosure and noise of each pseudorange at the position x."""
     lat, lon, height = geodetic_from_ecef(x[0], x[1], x[2])
-    grounded = x[0] ** 2 + x[1] ** 2 + x[2] ** 2 > _GROUND_M**2
+    grounded = x[0] ** 2 + x[1] ** 2 + x[2] ** 2 > GROUND_M**2
     axes = np.empty((3, 3))
     enu_axes(lat, lon, axes)
     dry, wet = zenith_troposphere(lat, height, _HUMIDITY)
@@ -270,32 +218,31 @@ def _range_rows(
 
 
 @kernel
-def velocity_solution(
+def rate_rows(
     position_m: Float64Array, first: Int32Array, states: Float64Array, sky: Float64Array, doppler_hz: Float64Array,
-    frequency_hz: Float64Array, cn0_dbhz: Float32Array, elevation_mask: float, x: Float64Array,
-    covariance: Float64Array,
-) -> tuple[bool, float, float]:  # fmt: skip
-    """Velocity and clock drift from Doppler.
+    frequency_hz: Float64Array, cn0_dbhz: Float32Array, elevation_mask: float, a: Float64Array, y: Float64Array,
+    sigma: Float64Array, common: Float64Array,
+) -> None:  # fmt: skip
+    """Write design, misclosure and noise of each Doppler; the unknowns are ECEF velocity and clock drift (m/s).
 
     Args:
         position_m: (3,) receiver.
         first: (g + 1,) first row of each satellite.
         states: (g, 8) satellites at emission.
-        sky: (g, 5) as `point_solution` writes it.
+        sky: (g, 5) of `range_rows`.
         doppler_hz: (m,).
         frequency_hz: (m,) of the carrier.
         cn0_dbhz: (m,).
         elevation_mask: Radians.
-        x: (4,) written: ECEF velocity (m/s), clock drift (m/s).
-        covariance: (4, 4) written.
-
-    Returns:
-        Whether there is a solution; sum of squares of the residuals, and its degrees of freedom.
+        a: (m, 4) and so on: what `robust_solve` takes; written.
+        y: (m,).
+        sigma: (m,).
+        common: (g, 2).
     """
-    m, g_count = len(doppler_hz), len(states)
-    a, y, sigma, mu, weight = np.zeros((m, 4)), np.full(m, np.nan), np.zeros(m), np.zeros(m), np.zeros(m)
-    common = np.full((g_count, 2), 0.02)
-    for g in range(g_count):
+    for g in range(len(states)):
+        common[g, 0], common[g, 1] = 0.02, 0.02
+        for row in range(first[g], first[g + 1]):
+            y[row], sigma[row] = np.nan, 0.0
         if math.isnan(states[g, 0]) or sky[g, 1] < elevation_mask:
             continue
         ex, ey, ez = sky[g, 2], sky[g, 3], sky[g, 4]
@@ -306,10 +253,6 @@ def velocity_solution(
             a[row, 0], a[row, 1], a[row, 2], a[row, 3] = -ex, -ey, -ez, 1.0
             y[row] = -doppler_hz[row] * SPEED_OF_LIGHT_MPS / frequency_hz[row] - rate
             sigma[row] = doppler_sigma(np.float64(cn0_dbhz[row]), sky[g, 1])
-    # A thousand metres a second is no limit to any receiver here, and keeps the system regular.
-    prior, prior_b = np.zeros((4, 4)), np.zeros(4)
-    chi2, freedom = robust_solve(a, y, sigma, mu, first, common, prior, prior_b, x, covariance, weight, True)
-    return chi2 >= 0.0, chi2, freedom
 
 
 @kernel
@@ -340,7 +283,7 @@ def judge(
         position_m: (3,) ECEF.
         first: (g + 1,) first row of each satellite.
         weight: (m,) what is left of each row's weight.
-        sky: (g, 5) as `point_solution` writes it.
+        sky: (g, 5) of `range_rows`.
         used: (g,) written: whether a satellite has a row that counts.
         dop: (4,) written: GDOP, PDOP, HDOP, VDOP of the satellites used, for one common clock; NaN: too few.
     """
