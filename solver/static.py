@@ -274,7 +274,8 @@ class _Adjustment:
                 robust = np.where(size > _HUBER, _HUBER / size, 1.0)
             robust[size > _REJECT] = 1e-6  # left in so that it has a residual, and can come back
             self.robust[kind] = np.where(np.isfinite(size), robust, self.robust[kind])
-            self.lasting_s[kind] = _correlation_s(self.session, rows[kind + "_v"] / shown)
+            told = np.where(rows[kind + "_r"] > _TOLD_MIN, rows[kind + "_v"] / shown, np.nan)
+            self.lasting_s[kind] = _correlation_s(self.session, told)
 
     def _free_arcs(self) -> NDArray[np.int64]:
         """Arcs whose ambiguities are integers relative to their group's reference.
