@@ -1,9 +1,10 @@
 """Least squares of a small network: stations with coordinates that are known so well, and baselines between them.
 
 Known coordinates are observations like the baselines, with their own covariance, so a base that is off shows in the
-residuals rather than in the result. Each baseline is tested by its residual vector (Baarda 1968, for a model error of
-three dimensions): T = vᵀ Q_vv⁻¹ v is chi-squared with three degrees of freedom. The worst is left out while T exceeds
-what one in a thousand good ones does, and something is left to test by.
+residuals rather than in the result. Each baseline is tested for an error of its vector alone
+(Baarda 1968, for correlated observations): with u = Q⁻¹ v and S = Q⁻¹ Q_vv Q⁻¹, T = uᵀ S⁻¹ u over its three rows is
+chi-squared with three degrees of freedom. The worst is left out while T exceeds what one in a thousand good ones does,
+and something is left to test by.
 """
 
 from collections.abc import Sequence
@@ -98,7 +99,8 @@ def adjust(stations: int, known: Sequence[Known], baselines: Sequence[Baseline])
         x, covariance, v, q_vv = _solve(design, y, q)
         redundancy = len(y) - 3 * stations
         blocks = [slice(k, k + 3) for k in range(3 * len(known), len(y), 3)]
-        test[used] = [_test(v[at], q_vv[at, at], q[at, at]) for at in blocks]
+        u, s = np.linalg.solve(q, v), np.linalg.solve(q, np.linalg.solve(q, q_vv).T)
+        test[used] = [_test(u[at], s[at, at], q[at, at]) for at in blocks]
         worst = int(np.argmax(np.where(used, np.nan_to_num(test), -1.0))) if used.any() else -1
         if redundancy <= 3 or worst < 0 or not test[worst] > CHI2_3_001:
             break
@@ -146,9 +148,9 @@ def _solve(design: Floats, y: Floats, q: Floats) -> tuple[Floats, Floats, Floats
     return x, covariance, y - design @ x, q - design @ covariance @ design.T
 
 
-def _test(v: Floats, q_vv: Floats, q: Floats) -> float:
-    """vᵀ Q_vv⁻¹ v; NaN where the residual's covariance vanishes beside the vector's: nothing else tells of it."""
-    values, vectors = np.linalg.eigh(q_vv)
-    if values[0] <= _SINGULAR * np.trace(q):
+def _test(u: Floats, s: Floats, q: Floats) -> float:
+    """uᵀ S⁻¹ u; NaN where S vanishes beside the vector's own weight: nothing else tells of it."""
+    values, vectors = np.linalg.eigh(s)
+    if values[0] * np.trace(q) <= _SINGULAR:
         return float("nan")
-    return float(((vectors.T @ v) ** 2 / values).sum())
+    return float(((vectors.T @ u) ** 2 / values).sum())
