@@ -22,6 +22,7 @@ BENCHMARKS: Final = {
     "solve": "epochs a second of each kind of solution",
     "accuracy": "positions against truth, beside rnx2rtkp",
     "rtk": "fixed positions and wrong ones against truth, beside rnx2rtkp",
+    "static": "one position of a whole session against known coordinates, beside rnx2rtkp",
     "publish": "one frame to many sockets, beside the bare kernel send",
     "fanout": "thousands of rovers on one caster",
     "ingest": "thousands of stations on one caster",

@@ -33,6 +33,7 @@ __all__ = [
     "SETS",
     "Row",
     "Set",
+    "errors_of",
     "rows_of_sets",
     "run",
     "systems_mask",
