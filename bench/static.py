@@ -146,9 +146,8 @@ def _row(
 
 def write_results(rows: list[Row], folder: Path) -> None:
     """Write the table, with how far the days of one baseline are from their mean."""
-    lines = [
-        "| set | systems | solver | | E mm | N mm | U mm | sigma E N U mm | s |\n|---|---|---|---|--:|--:|--:|--:|--:|\n"
-    ]
+    columns = "| set | systems | solver | | E mm | N mm | U mm | sigma E N U mm | s |\n"
+    lines = [columns, "|---|---|---|---|--:|--:|--:|--:|--:|\n"]
     lines += [
         f"| {r.set} | {r.systems} | {r.solver} | {r.quality} | {r.e_mm:.1f} | {r.n_mm:.1f} | {r.u_mm:.1f}"
         f" | {r.sigma_e_mm:.1f} {r.sigma_n_mm:.1f} {r.sigma_u_mm:.1f} | {r.seconds:.1f} |\n"
