@@ -99,8 +99,8 @@ def adjust(stations: int, known: Sequence[Known], baselines: Sequence[Baseline])
         x, covariance, v, q_vv = _solve(design, y, q)
         redundancy = len(y) - 3 * stations
         blocks = [slice(k, k + 3) for k in range(3 * len(known), len(y), 3)]
-        u: Floats = np.linalg.solve(q, v)
-        s: Floats = np.linalg.solve(q, np.linalg.solve(q, q_vv).T)
+        u = np.asarray(np.linalg.solve(q, v), np.float64)
+        s = np.asarray(np.linalg.solve(q, np.linalg.solve(q, q_vv).T), np.float64)
         test[used] = [_test(u[at], s[at, at], q[at, at]) for at in blocks]
         worst = int(np.argmax(np.where(used, np.nan_to_num(test), -1.0))) if used.any() else -1
         if redundancy <= 3 or worst < 0 or not test[worst] > CHI2_3_001:
