@@ -19,6 +19,7 @@ import structlog
 from caster.accounts import Account, AccountStore, hash_password
 from caster.admin import AdminServer
 from caster.bans import Bans, BanStore
+from caster.catalogue import Catalogue
 from caster.config import Config
 from caster.database import Database
 from caster.derived import DerivedMountpoint
@@ -29,6 +30,7 @@ from caster.mountpoints import KindFactory, Mountpoints
 from caster.operations import Operations
 from caster.positions import PositionLog, PositionStore
 from caster.relay import RelayMountpoint
+from caster.rover_relay import RoverRelayMountpoint
 from caster.server import Server
 from caster.systemd import Notifier
 from caster.usage import UsageRecorder, UsageStore
@@ -70,6 +72,7 @@ class Caster:
         authenticator: Logins.
         bans: Who is kept out.
         mountpoints: All mountpoints.
+        catalogue: Other casters' tables as mountpoints.
         server: The listeners.
         usage: What accounts use; None where it is switched off.
         positions: The log of positions; None where none is configured.
@@ -101,13 +104,18 @@ class Caster:
             await self.database.open()
             self.first_password = await _ensure_operator(self.store)
             self.authenticator = Authenticator(self.store, config.accounts, asyncio.get_running_loop().time)
-            kinds: dict[str, KindFactory] = {"relay": RelayMountpoint, "derived": DerivedMountpoint}
+            kinds: dict[str, KindFactory] = {
+                "relay": RelayMountpoint,
+                "rover-relay": RoverRelayMountpoint,
+                "derived": DerivedMountpoint,
+            }
             for service in self._services:
                 kinds |= service.kinds
             self.mountpoints = Mountpoints(config, kinds)
             for service in self._services:
                 service.attach(self.mountpoints)
             self.mountpoints.open()
+            self.catalogue = Catalogue(config, self.mountpoints)
             self.bans = Bans(config.bans, BanStore(self.database), self._is_exempt, asyncio.get_running_loop().time)
             await self.bans.load()
             self.server = Server(config, self.mountpoints, self.authenticator, self.bans, self._sockets)
@@ -137,6 +145,7 @@ class Caster:
         if self.admin is not None:
             await self.admin.stop()
         await self.server.stop()
+        await self.catalogue.close()
         self.mountpoints.close()
         await self.operations.stop()
         for service in self._services:
@@ -157,6 +166,7 @@ class Caster:
         """Take a new configuration; listeners, data directory and database stay as they are until the next start."""
         self.config = config
         self.server.reload(config)
+        self.catalogue.reload(config)
         self.operations.reload(config)
 
     async def run_until_signal(

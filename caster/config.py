@@ -29,7 +29,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from caster.errors import ConfigError
+from caster.codec.ntrip import Record, parse_query
+from caster.errors import ConfigError, RemoteProtocolError
 from caster.upstream import Upstream
 
 __all__ = [
@@ -97,6 +98,23 @@ def _divides_a_day(interval_s: float) -> float:
     if interval_s and abs(86_400 / interval_s - round(86_400 / interval_s)) > 1e-9:
         raise ValueError("a day must be a whole number of intervals")
     return interval_s
+
+
+def _is_caster(url: str) -> str:
+    try:
+        Upstream.parse(url, needs_mount=False)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return url
+
+
+def _is_filter(text: str) -> str:
+    """An expression of NTRIP 2 that is good throughout."""
+    try:
+        parse_query(f"filter={text}&strict").select([Record.of("STR")])
+    except RemoteProtocolError as error:
+        raise ValueError(str(error)) from None
+    return text
 
 
 UpstreamUrl = Annotated[str, AfterValidator(_is_upstream)]
@@ -377,6 +395,7 @@ class MountConfig(_Model):
     linger_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
     failback_s: Seconds = 300.0
     gga: tuple[Latitude, Longitude, float] | None = None
+    rovers_max: Count = 100
     ca_file: Path | None = None
 
     @property
@@ -392,7 +411,7 @@ class MountConfig(_Model):
 
     @model_validator(mode="after")
     def _relay_has_sources(self) -> "MountConfig":
-        if (self.kind == "relay") != bool(self.sources):
+        if (self.kind in ("relay", "rover-relay")) != bool(self.sources):
             raise ValueError("sources: a relay needs addresses to pull from, others have none")
         return self
 
@@ -403,6 +422,21 @@ class MountConfig(_Model):
         if self.source == self.name:
             raise ValueError("source: a mountpoint cannot be made of itself")
         return self
+
+
+class UpstreamConfig(_Model):
+    """Another caster whose streams are offered here, on demand, as its sourcetable lists them."""
+
+    address: Annotated[str, AfterValidator(_is_caster)]
+    mounts: tuple[MountPattern, ...] = ("*",)
+    filter: Annotated[str, AfterValidator(_is_filter)] = ""
+    prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,50}$")] = ""
+    open: bool = False
+    refresh_s: Seconds = 600.0
+    linger_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
+    mounts_max: Count = 1000
+    rovers_max: Count = 100
+    ca_file: Path | None = None
 
 
 def _unique_names(mounts: tuple[MountConfig, ...]) -> tuple[MountConfig, ...]:
@@ -452,6 +486,7 @@ class Config(BaseSettings):
     archive: ArchiveConfig = ArchiveConfig()
     mqtt: MqttConfig = MqttConfig()
     alerts: AlertsConfig = AlertsConfig()
+    upstreams: tuple[UpstreamConfig, ...] = ()
     mounts: Annotated[tuple[MountConfig, ...], AfterValidator(_unique_names)] = _DEFAULT_MOUNTS
 
     @classmethod

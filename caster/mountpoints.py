@@ -5,8 +5,8 @@ decides what a rover follows, what becomes of a rover's upstream bytes, and what
 
 * `station`: the station's own frames, untouched; a rover's upstream bytes go nowhere.
 * `alias`: another mountpoint under a second name.
-* `relay` (`caster.relay`) and `derived` (`caster.derived`): another caster's stream, and another mountpoint's filtered
-  and converted.
+* `relay` and `rover-relay` (`caster.relay`, `caster.rover_relay`): another caster's stream, one for all rovers or one
+  for each; `derived` (`caster.derived`): another mountpoint's, filtered and converted.
 * Services (`dgnss`, `fix` and those to come) subclass `Mountpoint` in their own modules; `caster.app` hands a table of
   kinds to `Mountpoints`.
 
@@ -108,6 +108,8 @@ class Mountpoint:
     """Base stations may push to it."""
     needs_gga = False
     """Rovers must send their position (the sourcetable's `nmea` field)."""
+    is_listed = False
+    """It was made from another caster's table (`caster.catalogue`), not from the configuration or by a base station."""
 
     def __init__(self, config: MountConfig, mountpoints: "Mountpoints") -> None:
         self.config = config
@@ -125,6 +127,16 @@ class Mountpoint:
     def is_live(self) -> bool:
         """It can serve a rover now; services that compute for each rover are always live."""
         return True
+
+    @property
+    def rover_count(self) -> int:
+        """Rovers that it has, served or waiting."""
+        return self.mount.demand
+
+    @property
+    def refusal(self) -> str:
+        """Why no rover can be let in now, in words that follow its name; empty where one can."""
+        return "" if self.is_live else "is offline: no station feeds it now"
 
     @property
     def is_idle(self) -> bool:
@@ -344,12 +356,15 @@ class Mountpoints:
         self.config = config
         named = {rule.name: rule for rule in config.mounts if not rule.is_pattern}
         for name, mountpoint in list(self._by_name.items()):
+            if mountpoint.is_listed:
+                if name in named:
+                    self.remove(name)
+                continue
             rule = named.pop(name, None) or config.mount_rule(name)
             if rule.kind == mountpoint.config.kind:
                 mountpoint.on_config(rule)
             elif mountpoint.source is None and not len(mountpoint.mount):
-                mountpoint.close()
-                del self._by_name[name]
+                self.remove(name)
                 named[name] = rule
         for rule in named.values():
             self._add(rule)
@@ -374,6 +389,16 @@ class Mountpoints:
         if not mountpoint.takes_sources:
             raise RefusedError(f"mountpoint {name} takes no base station", 403)
         return mountpoint
+
+    def add(self, mountpoint: Mountpoint) -> None:
+        """A mountpoint appears; its name is free."""
+        self._by_name[mountpoint.name] = mountpoint
+        for callback in self.on_new:
+            callback(mountpoint)
+
+    def remove(self, name: str) -> None:
+        """A mountpoint disappears."""
+        self._by_name.pop(name).close()
 
     def records(self, port: int) -> list[Record]:
         """The whole sourcetable of a caster that listens on a port."""
@@ -405,9 +430,7 @@ class Mountpoints:
 
     def _add(self, config: MountConfig) -> Mountpoint:
         mountpoint = self._kinds[config.kind](config, self)
-        self._by_name[config.name] = mountpoint
-        for callback in self.on_new:
-            callback(mountpoint)
+        self.add(mountpoint)
         return mountpoint
 
 

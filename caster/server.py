@@ -287,8 +287,8 @@ class Server:
                 return
             raise RefusedError(f"there is no mountpoint {request.mount}", 404)
         account = None if mountpoint.config.open else await self._login_rover(connection, request, mountpoint)
-        if not mountpoint.is_live:
-            raise RefusedError(f"mountpoint {request.mount} is offline: no station feeds it now", 503)
+        if refusal := mountpoint.refusal:
+            raise RefusedError(f"mountpoint {request.mount} {refusal}", 503)
         coding, head = self._open_stream(request, mountpoint)
         if connection.is_closing:
             return

@@ -10,7 +10,7 @@ import socket
 import ssl
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from caster.codec.ntrip import (
     ClientReply,
     Credentials,
+    Record,
     Refused,
     ReplyReader,
     StreamData,
@@ -28,7 +29,7 @@ from caster.codec.ntrip import (
 )
 from caster.errors import ConfigError, DipperError, RefusedError, SourceError
 
-__all__ = ["Feed", "Upstream"]
+__all__ = ["Feed", "Upstream", "fetch_table"]
 
 _OPEN_TIMEOUT_S: Final = 15.0
 _READ_BYTES: Final = 65_536
@@ -57,8 +58,12 @@ class Upstream:
     version: int = 2
 
     @classmethod
-    def parse(cls, url: str) -> Self:
+    def parse(cls, url: str, *, needs_mount: bool = True) -> Self:
         """Read an address.
+
+        Args:
+            url: The address.
+            needs_mount: It must name a mountpoint, as it need not for a caster's table.
 
         Raises:
             ConfigError: It is none; the text never shows the password.
@@ -70,14 +75,19 @@ class Upstream:
         except ValueError:
             port = 0
         mount = unquote(parts.path.lstrip("/"))
-        if not (port and parts.hostname and mount and version in ("1", "2")):
-            raise ConfigError("not an address such as ntrip://USER:PASSWORD@HOST:PORT/MOUNT or ntrips://...")
+        if not (port and parts.hostname and (mount or not needs_mount) and version in ("1", "2")):
+            where = "/MOUNT" if needs_mount else ""
+            raise ConfigError(f"not an address such as ntrip://USER:PASSWORD@HOST:PORT{where} or ntrips://...")
         user = None if parts.username is None else Credentials(unquote(parts.username), unquote(parts.password or ""))
         return cls(parts.hostname, port, mount, user, parts.scheme == "ntrips", int(version))
 
     def __str__(self) -> str:
         """The address without its login."""
         return f"{'ntrips' if self.tls else 'ntrip'}://{self.host}:{self.port}/{self.mount}"
+
+    def of_mount(self, mount: str) -> Self:
+        """A mountpoint of the same caster."""
+        return replace(self, mount=mount)
 
     def tls_context(self, ca_file: Path | None) -> ssl.SSLContext | None:
         """What to check the caster's certificate with.
@@ -199,3 +209,42 @@ class Feed:
                     f"{self.upstream}: refused: {status or ''} {reason}".replace("  ", " "), status or 403
                 )
         return b""
+
+
+async def fetch_table(upstream: Upstream, ca_file: Path | None = None) -> list[Record]:
+    """The sourcetable of a caster.
+
+    Raises:
+        DipperError: The caster cannot be reached, refuses, or breaks the protocol.
+    """
+    context = upstream.tls_context(ca_file)
+    try:
+        async with asyncio.timeout(_OPEN_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(upstream.host, upstream.port, ssl=context)
+            try:
+                host = f"{upstream.host}:{upstream.port}"
+                writer.write(get_request("", host, version=upstream.version, credentials=upstream.credentials))
+                return await _read_table(upstream, reader)
+            finally:
+                writer.transport.abort()
+    except TimeoutError:
+        raise SourceError(f"{upstream}: no table within {_OPEN_TIMEOUT_S:.0f} s") from None
+    except OSError as error:
+        raise SourceError(f"{upstream}: {error.strerror or error}") from None
+
+
+async def _read_table(upstream: Upstream, reader: asyncio.StreamReader) -> list[Record]:
+    reply = ReplyReader()
+    while True:
+        received = await reader.read(_READ_BYTES)
+        try:
+            events = reply.receive_data(received) if received else reply.receive_eof()
+        except DipperError as error:
+            raise SourceError(f"{upstream}: {error}") from None
+        for event in events:
+            if isinstance(event, TableReceived):
+                return list(event.records)
+            if not isinstance(event, StreamData):
+                raise RefusedError(f"{upstream}: sent no table: {event}", 502)
+        if not received:
+            raise SourceError(f"{upstream}: the table broke off")
