@@ -421,6 +421,9 @@ class RoverSession:
 
     def begin(self) -> None:
         """The head has been sent: subscribe, and take the position that came with the request."""
+        if self._connection.server.mountpoints.get(self._mountpoint.name) is not self._mountpoint:
+            self.close("mountpoint removed")  # in the moment since the answer
+            return
         self._begun = True
         self._mountpoint.on_subscribe(self)
         gga = parse_gga(self._request.gga) if self._request.gga else None

@@ -123,6 +123,7 @@ async def test_a_row_that_goes_takes_its_mountpoint_with_it_once_nobody_follows(
     here = await downstream(start, tmp_path, up, open=True)
     await listed(here, "TOWN", "FARM", "VRS", "NEW")
     peer = await follow(here, "FARM")
+    await here.wait(lambda: here.caster.mountpoints.get("FARM").rover_count == 1)
     for name in ("NEW", "FARM"):
         up.caster.mountpoints.remove(name)
         up.caster.server._forget_table()
