@@ -31,7 +31,7 @@ __all__ = ["SessionState", "UsageRecorder", "UsageStore"]
 
 _log = structlog.get_logger(__name__)
 
-_ROWS_AT_ONCE: Final = 200  # some milliseconds of the event loop
+_ROWS_AT_ONCE: Final = 100  # a millisecond or two of the event loop
 _ENDED_PERIOD_S: Final = 10.0  # sessions that ended wait no longer
 _UNWRITTEN_MAX: Final = 50_000
 _FORGET_PERIOD_S: Final = 3600.0

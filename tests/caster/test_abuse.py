@@ -3,15 +3,18 @@
 import asyncio
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from caster.bans import Ban, BanStore, Offence
 from caster.codec.ntrip import Credentials, get_request
+from caster.usage import UsageStore
 from tests.caster.conftest import ROVER, Peer, Service, StartService, frame
 
 FRAMES = frame(1006) + frame(1077) + frame(1127)
-UNTRUSTED = {"listen.trusted": [], "limits.refusal_delay_s": 0.01}
+UNTRUSTED = {"listen.trusted": [], "limits.refusal_delay_s": 0.01, "limits.refusal_delay_max_s": 0.02}
 WRONG = get_request("M", "caster", version=2, credentials=Credentials("rover", "wrong"))
 RIGHT = get_request("M", "caster", version=2, credentials=ROVER)
 
@@ -207,3 +210,83 @@ async def test_ten_hertz_of_nmea_costs_a_stream_nothing(service: Service) -> Non
     assert await rover.read(len(FRAMES)) == FRAMES
     (session,) = [c._handler for c in service.caster.server.connections if getattr(c._handler, "kind", "") == "rover"]
     await service.wait(lambda: getattr(session, "gga_count", 0) == 600)
+
+
+async def test_a_storm_of_sources_for_one_mount_lets_one_in_and_disturbs_it_never(service: Service) -> None:
+    source = await service.feed()
+    rover = await rover_of(service)
+    answers = []
+    for k in range(20):
+        answers.append(await service.ask(b"SOURCE pa ss /M\r\n\r\n" + FRAMES))
+        await source.send(frame(1077, bytes([k]) * 20))
+        assert await rover.read(len(frame(1077))) == frame(1077, bytes([k]) * 20)
+    assert set(answers) == {b"ERROR - Mount Point Taken or Invalid\r\n\r\n"}
+
+
+async def test_a_client_that_never_reads_its_refusal_is_closed(start: StartService) -> None:
+    """It asks for a table larger than all buffers, and takes nothing of it."""
+    mounts = [{"name": f"M{k}", "identifier": "x" * 2000} for k in range(2000)]
+    service = await start(**{"mounts": mounts, "limits.write_timeout_s": 1.0})
+    peer = await service.connect()
+    peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    await peer.send(b"GET / HTTP/1.0\r\n\r\n")
+    await service.ended("request", "answered")
+    await service.wait(lambda: not service.caster.server.connections)
+
+
+async def test_a_full_disk_stops_no_stream_and_what_waited_is_written_later(start: StartService) -> None:
+    """SQLite says what it says on a full disk once the file may not grow."""
+    service = await start(**UNTRUSTED, **{"bans.wrong_passwords": 1, "bans.refresh_s": 0.02, "positions.enabled": True})
+    caster, database = service.caster, service.caster.database
+    usage, positions = caster.usage, caster.positions
+    assert usage is not None and positions is not None
+    source = await service.feed()
+
+    def limit(count: int) -> None:
+        def on_connect(connection: Any, _record: object) -> None:
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA max_page_count = {count}")
+            cursor.close()
+
+        event.listen(database._engine.sync_engine, "connect", on_connect)
+
+    limit(1)  # no smaller than the file is
+    await database._engine.dispose()
+    gga = b"$GPGGA,092725.00,4717.11399,N,00833.91590,E,1,08,1.01,499.6,M,48.0,M,,*5B\r\n"
+    rovers = []
+    for _ in range(60):  # more than what a page holds
+        rover = await rover_of(service)
+        await rover.send(gga)
+        rovers.append(rover)
+    await service.wait(lambda: len(positions._waiting) == 60)
+    await usage.look(caster.server.connections)
+    await usage.flush()
+    await positions.flush()
+    assert usage._is_failing and len(positions._waiting) == 60
+    await source.send(FRAMES)
+    for rover in rovers:
+        assert await rover.read(len(FRAMES)) == FRAMES
+    limit(1_000_000)
+    await database._engine.dispose()
+    await usage.look(caster.server.connections)
+    await usage.flush()
+    await positions.flush()
+    assert not usage._is_failing and len(positions._waiting) == 0
+    assert len(await UsageStore(database).sessions()) == 61
+
+
+async def test_a_wall_clock_that_jumps_ends_no_session_and_loses_no_frame(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await service.feed()
+    rover = await rover_of(service)
+    present_ns = time.time_ns
+    for day in (0, 1, -1, 365, -20 * 365):
+        offset_ns = day * 86_400 * 10**9
+        monkeypatch.setattr(time, "time_ns", lambda offset_ns=offset_ns: present_ns() + offset_ns)
+        monkeypatch.setattr(time, "time", lambda offset_ns=offset_ns: (present_ns() + offset_ns) * 1e-9)
+        await source.send(FRAMES)
+        assert await rover.read(len(FRAMES)) == FRAMES
+        service.caster.operations.monitor.look()
+        assert b"ENDSOURCETABLE" in await service.ask(b"GET / HTTP/1.0\r\n\r\n")
+    assert service.caster.server.counters.ended["rover", "internal error"] == 0
