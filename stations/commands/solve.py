@@ -67,6 +67,9 @@ def solve(
     interval: Annotated[float, typer.Option(min=0.0, help="Seconds between epochs; 0: all.")] = 0.0,
     output: Annotated[Path | None, typer.Option(help="Where to write; the terminal if not given.")] = None,
     form: Annotated[str, typer.Option("--format", help="pos (RTKLIB's), nmea or csv.")] = "pos",
+    plot: Annotated[
+        Path | None, typer.Option(help="A figure of the solution: .png, .pdf or .svg; needs bigdipper[plot].")
+    ] = None,
 ) -> None:
     """Solve recordings for positions.
 
@@ -79,6 +82,10 @@ def solve(
 
     if form not in _WRITERS:
         raise typer.BadParameter(f"{form}: not one of {', '.join(_WRITERS)}", param_hint="--format")
+    if plot is not None:
+        from stations.plots import check_plotting
+
+        check_plotting(plot)
     try:
         job = prepare(
             mode,
@@ -97,10 +104,10 @@ def solve(
     for warning in job.warnings[:20]:
         typer.echo(f"dipper: {warning}", err=True)
     if output is None:
-        _solve(job, form, sys.stdout, rover)
+        _solve(job, form, sys.stdout, rover, plot)
     else:
         with output.open("w", newline="") as file:
-            _solve(job, form, file, rover)
+            _solve(job, form, file, rover, plot)
 
 
 def _signals(names: list[str], systems: str) -> frozenset[str]:
@@ -129,8 +136,8 @@ def _instant(text: str) -> int | None:
         raise typer.BadParameter(f"{text}: not a time such as 2024-06-24T08:20:00") from None
 
 
-def _solve(job: "Job", form: str, file: IO[str], inputs: list[Path]) -> None:
-    """Solve, write as it goes, and end with the summary line.
+def _solve(job: "Job", form: str, file: IO[str], inputs: list[Path], plot: Path | None) -> None:
+    """Solve, write as it goes, end with the summary line, and draw.
 
     Raises:
         DipperError: no epoch could be solved.
@@ -141,18 +148,26 @@ def _solve(job: "Job", form: str, file: IO[str], inputs: list[Path]) -> None:
     head, line = _WRITERS[form]
     file.write(head([str(path) for path in inputs], (job.rover[0].time_ns, job.rover[-1].time_ns)))
     summary, began = Summary(), time.monotonic()
+    title = f"{job.mode}: {', '.join(path.name for path in inputs)}"
     if job.mode == "static":
-        _solve_static(job, line, file)
+        _solve_static(job, line, file, plot, title)
         return
+    drawn: list[Fix] = []
     for fix in _shown(job):
         file.write(line(fix))
         summary.add(fix)
+        if plot is not None:
+            drawn.append(fix)
     typer.echo(summary.line(time.monotonic() - began), err=True)
     if summary.epochs == summary.qualities[Quality.NONE]:
         raise DipperError(f"no solution at all: {summary.reasons.most_common(1)[0][0]}")
+    if plot is not None:
+        from stations.plots import plot_fixes
+
+        plot_fixes(drawn, job.rover, plot, title)
 
 
-def _solve_static(job: "Job", line: "Callable[[Fix], str]", file: IO[str]) -> None:
+def _solve_static(job: "Job", line: "Callable[[Fix], str]", file: IO[str], plot: Path | None, title: str) -> None:
     """One position of the whole session.
 
     Raises:
@@ -166,6 +181,10 @@ def _solve_static(job: "Job", line: "Callable[[Fix], str]", file: IO[str]) -> No
         raise DipperError(f"no solution at all: {solution.reason}")
     file.write(line(fix_of(solution)))
     typer.echo(line_of(solution, len(job.rover), time.monotonic() - began), err=True)
+    if plot is not None:
+        from stations.plots import plot_static
+
+        plot_static(solution, job.rover, plot, title)
 
 
 def _shown(job: "Job") -> "Iterator[Fix]":
