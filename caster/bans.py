@@ -35,6 +35,7 @@ _log = structlog.get_logger(__name__)
 
 _EXPLAIN_GAP_S: Final = 1.0
 _FORGET_PERIOD_S: Final = 3600.0
+_ROWS_AT_ONCE: Final = 200
 _BANS_MAX: Final = 10_000  # of the newest ones that are in force in memory
 _REASON_MAX: Final = 200
 
@@ -131,8 +132,11 @@ class BanStore:
     async def all(self) -> list[Ban]:
         """All bans, ended ones that are still remembered included; the newest first."""
         query = select(BANS).order_by(BANS.c.created.desc()).limit(_BANS_MAX)
+        bans: list[Ban] = []
         async with self._database.connect() as connection:
-            return [Ban(**row._mapping) for row in await connection.execute(query)]
+            async for rows in (await connection.stream(query)).partitions(_ROWS_AT_ONCE):
+                bans += [Ban(**row._mapping) for row in rows]
+        return bans
 
     async def stamp(self) -> object:
         """Something that differs once bans have been changed."""
@@ -160,10 +164,8 @@ class BanStore:
 class _Table:
     """Bans by network, for a quick look at an address."""
 
-    def __init__(self, bans: list[Ban]) -> None:
+    def __init__(self) -> None:
         self._by_length: dict[tuple[int, int], dict[int, Ban]] = {}
-        for ban in bans:
-            self.put(ban)
 
     def put(self, ban: Ban) -> None:
         network = ip_network(ban.network)
@@ -196,7 +198,7 @@ class Bans:
         now: The present, UTC.
 
     Attributes:
-        on_command: Called once bans that others made have been read.
+        on_command: Called once new bans by an operator have been read.
         offences: Counted since the start.
     """
 
@@ -215,7 +217,8 @@ class Bans:
         self._is_exempt = is_exempt
         self._clock = clock
         self._now = now
-        self._table = _Table([])
+        self._table = _Table()
+        self._by_operator: set[str] = set()
         self._stamp: object = None
         self._unwritten: list[Ban] = []
         self._counts: OrderedDict[tuple[str, Offence], tuple[float, int]] = OrderedDict()
@@ -280,7 +283,18 @@ class Bans:
     async def load(self) -> None:
         """Read all bans."""
         self._stamp = await self._store.stamp()
-        self._table = _Table([*reversed(await self._store.all()), *self._unwritten])
+        bans, table = list(reversed(await self._store.all())), _Table()
+        for number, ban in enumerate(bans):
+            table.put(ban)
+            if number % _ROWS_AT_ONCE == 0:  # thousands of them must not hold up the streams
+                await asyncio.sleep(0)
+        for ban in self._unwritten:
+            table.put(ban)
+        self._table = table
+        known, self._by_operator = self._by_operator, {ban.network for ban in bans if not ban.automatic}
+        if self._by_operator - known:
+            for callback in self.on_command:
+                callback()
 
     async def run(self) -> None:
         """Write what is new, and look for what others changed, until cancelled."""
@@ -305,8 +319,6 @@ class Bans:
             await self._store.forget(self._now() - timedelta(seconds=self._config.ban_max_s))
         if await self._store.stamp() != self._stamp:
             await self.load()
-            for callback in self.on_command:
-                callback()
 
     def metrics(self) -> Iterator[Metric]:
         """For Prometheus."""

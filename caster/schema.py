@@ -27,14 +27,16 @@ __all__ = ["ACCOUNTS", "BANS", "GROUPS", "METADATA", "POSITIONS", "SESSIONS", "T
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An instant with its time zone, which SQLite would lose."""
+    """An instant with its time zone, which SQLite would lose; one without is taken as UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """To the database."""
-        return None if value is None else value.astimezone(UTC)
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """From the database."""

@@ -62,7 +62,8 @@ def _announce(caster: "Caster") -> None:
         typer.echo(f"first start: the operator's account is 'operator', its password {caster.first_password}")
     hosts = ", ".join(caster.config.listen.hosts)
     tls = "".join(f", TLS on port {port}" for port in caster.server.tls_ports)
-    typer.echo(f"dipper: listening on port {caster.port} ({hosts}){tls}; data in {caster.config.data_dir}")
+    admin = f", administration on port {caster.admin.port}" if caster.admin else ""
+    typer.echo(f"dipper: listening on port {caster.port} ({hosts}){tls}{admin}; data in {caster.config.data_dir}")
     sys.stdout.flush()
 
 
