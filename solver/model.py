@@ -194,6 +194,8 @@ class Fix:
         ratio: Ratio of the ambiguity acceptance test; 0 where none was made.
         hpl_m, vpl_m: Horizontal and vertical protection level; NaN where none is given.
         dop: (4,) GDOP, PDOP, HDOP, VDOP.
+        baseline_ecef_m: (3,) from a moving base to the rover, what `quality` is then of; NaN where the base stands.
+        baseline_covariance_m2: (3, 3) ECEF.
     """
 
     time_ns: int
@@ -211,3 +213,5 @@ class Fix:
     hpl_m: float = float("nan")
     vpl_m: float = float("nan")
     dop: NDArray[np.float64] = field(default_factory=lambda: np.full(4, np.nan))
+    baseline_ecef_m: NDArray[np.float64] = field(default_factory=lambda: np.full(3, np.nan))
+    baseline_covariance_m2: NDArray[np.float64] = field(default_factory=lambda: np.full((3, 3), np.nan))

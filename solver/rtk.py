@@ -63,6 +63,8 @@ class RtkOptions:
     Attributes:
         static: The rover does not move.
         instantaneous: Each epoch stands alone.
+        moving_base: The base's position is that of its epoch, metres off: what is followed is where the rover is
+            relative to it (`solver.moving_base`).
         signals: (SIGNAL_COUNT,) bool, signals of the rover to use.
         bands_max: Most bands of a satellite.
         elevation_mask_rad: Satellites below are left out.
@@ -81,6 +83,7 @@ class RtkOptions:
 
     static: bool = False
     instantaneous: bool = False
+    moving_base: bool = False
     signals: NDArray[np.bool_] = field(default_factory=_all_signals)
     bands_max: int = 3
     elevation_mask_rad: float = math.radians(10.0)
@@ -105,6 +108,7 @@ class RtkState:
     Attributes:
         time_ns: Last epoch processed; -1: none.
         origin_m: (3,) approximate position that the filter's position is an offset from.
+        base_m: (3,) the base's position at the last epoch, where it moves; NaN at first.
         code_factor: Variance factor of the code, as seen so far; likewise phase_factor.
         ionosphere_factor: Variance factor of the differential ionosphere, as seen so far: a quiet one is assumed first.
         code_redundancy: How many observations the code's factor stands for; a limit lets it follow changes.
@@ -113,6 +117,7 @@ class RtkState:
     def __init__(self) -> None:
         self.time_ns = -1
         self.origin_m = np.full(3, np.nan)
+        self.base_m = np.full(3, np.nan)
         self.code_factor = 2.0
         self.code_redundancy = 30.0
         self.ionosphere_factor = 1.0
@@ -130,6 +135,12 @@ class RtkState:
         x[:old], p[:old, :old] = self.x[:old], self.p[:old, :old]
         keys[:old], notes[:old] = self.keys[:old], self.notes[:old]
         self.x, self.p, self.keys, self.notes = x, p, keys, notes
+
+    def follow(self, base_m: Floats) -> None:
+        """Move along with a base that moves: what is known is where the rover is relative to it."""
+        if np.isfinite(self.base_m[0]):
+            self.origin_m += base_m - self.base_m
+        self.base_m = base_m.copy()
 
     def restart(self) -> None:
         """Forget the filter and the position, not the noise."""
@@ -196,6 +207,8 @@ class _Epoch:
         self.state, self.rover, self.base, self.base_m = state, rover, base, base_m
         self.options, self.work = options, work
         self.links = work.links
+        if options.moving_base:
+            state.follow(base_m)
         self.all_links, self.places = differencing.pair_signals(
             rover.sat, rover.signal, rover.pseudorange_m, base.sat, base.signal, base.pseudorange_m,
             options.signals, state.usage, options.bands_max, work.links, work.sats, work.code_rows,
@@ -394,7 +407,8 @@ class _Epoch:
         )
         if redundancy >= 1 and not options.static:
             work.velocity_m2s2[:] = work.velocity_m2s2 * max(1.0, factor) + np.eye(3) * 0.03**2
-            rtk.observe_vector(state.count, 3, work.velocity, work.velocity_m2s2, state.x, state.p)
+            if not options.moving_base:  # Doppler is of the rover alone, the filter's velocity relative to the base
+                rtk.observe_vector(state.count, 3, work.velocity, work.velocity_m2s2, state.x, state.p)
         else:
             work.velocity[:] = work.velocity_m2s2[:] = np.nan
         return slipped

@@ -17,6 +17,7 @@ from caster.errors import ConfigError, SourceError
 from solver.antenna import Antenna
 from solver.dgnss import Corrections, DgnssOptions, DgnssState, advance, corrections
 from solver.model import Ephemerides, Epoch, Fix, Quality
+from solver.moving_base import MovingBaseState, process_moving
 from solver.observed import Selection
 from solver.rtk import RtkOptions, RtkState, Workspace, process
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS, signal
@@ -141,7 +142,7 @@ def prepare(
     )
     if not job.rover:
         raise SourceError("no epoch of the rover lies between --start and --end")
-    if not base:
+    if not base or mode == "moving-base":
         return job
     if job.rover[0].time_ns > job.base[-1].time_ns + _BASE_AGE_MAX_NS or job.rover[-1].time_ns < job.base[0].time_ns:
         warnings.append(f"the base observed {_span(job.base)}, the rover {_span(job.rover)}: not at the same time")
@@ -246,13 +247,18 @@ def _with_base(job: Job) -> Iterator[tuple[Epoch, Epoch | None]]:
         yield epoch, job.base[place - 1] if place else None
 
 
-def _relative(job: Job) -> Iterator[Fix]:
-    """Ambiguities resolved against the base; single positions where the base is of no use."""
-    options = RtkOptions(
+def _options(job: Job) -> RtkOptions:
+    """How a job's ambiguities are resolved epoch by epoch."""
+    return RtkOptions(
         instantaneous=job.instantaneous,
         signals=signal_mask(job.selection),
         elevation_mask_rad=job.selection.elevation_mask,
     )
+
+
+def _relative(job: Job) -> Iterator[Fix]:
+    """Ambiguities resolved against the base; single positions where the base is of no use."""
+    options = _options(job)
     alone = SppOptions(job.selection)
     state, workspace = RtkState(), Workspace()
     for epoch, base in _with_base(job):
@@ -285,9 +291,24 @@ def _static(job: Job) -> Iterator[Fix]:
     yield fix_of(solve_session(job))
 
 
+def _moving_base(job: Job) -> Iterator[Fix]:
+    """A rover relative to a base that moves as well; single positions where there is no vector."""
+    options, alone = _options(job), SppOptions(job.selection)
+    state, workspace = MovingBaseState(), Workspace()
+    for epoch, base in _with_base(job):
+        fix = Fix(epoch.time_ns, Quality.NONE, "no base data yet")
+        if base:
+            fix = process_moving(state, epoch, base, job.ephemerides, options, alone, workspace)
+        if not fix.quality:
+            single = solve(epoch, job.ephemerides, alone)
+            fix = replace(single, reason=single.reason or fix.reason)
+        yield fix
+
+
 MODES: Final[dict[str, Callable[[Job], Iterator[Fix]]]] = {
     "single": _single,
     "dgnss": _dgnss,
     "kinematic": _kinematic,
     "static": _static,
+    "moving-base": _moving_base,
 }

@@ -34,7 +34,7 @@ LINES_MAX: Final = 50_000_000
 CSV_COLUMNS: Final = (
     "gpst", "gps_week", "tow_s", "latitude_deg", "longitude_deg", "height_m", "x_m", "y_m", "z_m", "quality",
     "satellites", "sd_north_m", "sd_east_m", "sd_up_m", "v_north_mps", "v_east_mps", "v_up_mps", "age_s", "ratio",
-    "pdop", "reason",
+    "pdop", "reason", "baseline_east_m", "baseline_north_m", "baseline_up_m", "length_m", "heading_deg", "pitch_deg",
 )  # fmt: skip
 
 
@@ -123,7 +123,10 @@ def csv_line(fix: Fix) -> str:
         values += [str(int(fix.quality)), str(len(fix.satellites))]
         values += [_known(value, 4) for value in (*np.sqrt(np.maximum(variance, 0)), *velocity)]
     pdop = float(fix.dop[1])
-    return ",".join([*values, _known(fix.age_s, 2), f"{fix.ratio:.1f}", _known(pdop, 2), _quoted(fix.reason)]) + "\n"
+    values += [_known(fix.age_s, 2), f"{fix.ratio:.1f}", _known(pdop, 2), _quoted(fix.reason)]
+    enu_m, length_m, heading, pitch = _attitude(fix)
+    values += [_known(value, 4) for value in (*enu_m, length_m, heading, pitch)]
+    return ",".join(values) + "\n"
 
 
 def read_pos(text: str) -> Solution:
@@ -210,6 +213,18 @@ def _deviations(axes: NDArray[np.float64], covariance_ecef: NDArray[np.float64],
     (ee, en, eu), (_, nn, nu), (_, _, uu) = (axes @ covariance_ecef @ axes.T).tolist()
     values = (0.0 if math.isnan(value) else value for value in (nn, ee, uu, en, eu, nu))
     return " ".join(f"{math.copysign(math.sqrt(abs(value)), value):{width}.{decimals}f}" for value in values)
+
+
+def _attitude(fix: Fix) -> tuple[NDArray[np.float64], float, float, float]:
+    """East, north, up of a baseline (m), its length (m), heading (0..360) and pitch (degrees); NaN: there is none."""
+    base = fix.position_ecef_m - fix.baseline_ecef_m
+    if not np.isfinite(base).all():
+        return np.full(3, np.nan), math.nan, math.nan, math.nan
+    latitude, longitude, _ = geodetic_from_ecef(*base.tolist())
+    enu_m: NDArray[np.float64] = _axes(latitude, longitude) @ fix.baseline_ecef_m
+    heading = math.degrees(math.atan2(enu_m[0], enu_m[1])) % 360.0
+    pitch = math.degrees(math.atan2(enu_m[2], math.hypot(enu_m[0], enu_m[1])))
+    return enu_m, float(np.linalg.norm(enu_m)), heading, pitch
 
 
 def _known(value: float, decimals: int) -> str:

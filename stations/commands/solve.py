@@ -45,7 +45,10 @@ def spread(args: list[str]) -> list[str]:
 
 def solve(
     mode: Annotated[
-        str, typer.Option(help="single, dgnss; kinematic and static resolve ambiguities, static gives one position.")
+        str,
+        typer.Option(
+            help="single, dgnss; kinematic, moving-base and static resolve ambiguities, static gives one position."
+        ),
     ],
     rover: Annotated[list[Path], typer.Option(help="Rover: RINEX, CRINEX, RTCM 3, UBX, SBF; compressed or not.")],
     base: Annotated[list[Path] | None, typer.Option(help="Observations of the base.")] = None,
