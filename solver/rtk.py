@@ -26,6 +26,7 @@ __all__ = ["RtkOptions", "RtkState", "Workspace", "process"]
 Floats = NDArray[np.float64]
 
 _GLONASS: Final = 1
+_CHANNELS: Final = [kalman.CHANNEL_BIAS, kalman.CHANNEL_BIAS + 1]
 _FIRST_STATES: Final = 96
 _NO_DELAY_M: Final = 0.004
 """Differential zenith ionosphere (1 sigma) below which it is noise rather than a state: some 2 km of baseline."""
@@ -43,8 +44,20 @@ _PART_MIN: Final = 5
 _PART_RISK_MAX: Final = 0.01
 """Failure rate beyond which a part is not fixed: several parts are tried, and each has its own chance to be wrong."""
 _START_M: Final = 20.0
-_MULTIPATH_S: Final = 10.0
+_MULTIPATH_S: Final = 5.0
 _QUIET_FACTOR: Final = 0.5
+_STANDING_MPS: Final = 0.5
+_UNQUIET_FACTOR: Final = 1.0
+"""Variance factor of the carriers that tells of multipath which matters."""
+_STANDING_RADS: Final = 1e-5
+"""Slowest turn of the line of sight of an IGSO is 3e-5 rad/s, fastest of a GEO 3e-6: a GEO's multipath stands still,
+does not average out in hours, and makes its ambiguity look like one that is no integer."""
+_STATIC_MEMORY_S: Final = 100.0
+"""How long multipath of an antenna at rest lasts: its correlation falls to a half in two minutes."""
+_CHANNEL_KNOWN_M: Final = 0.002
+_CLIMB: Final = 4e-5
+"""Error of the zenith delay for each metre of height difference: 40 per cent of 0.2 m of wet delay over a scale height of
+2 km, which is how much humidity departs from the standard's."""
 _REACH_M: Final = 30.0
 """How far a rover may have moved before its motion tells less of where it is than a code solution does."""
 _MEMORY_NS: Final = 120 * NS
@@ -73,7 +86,8 @@ class RtkOptions:
         acceleration_mps2: Of the rover, 1 sigma.
         failure_rate: Of bootstrapping, that a set of ambiguities to be fixed may have.
         ratio_floor: Least ratio of squared norms for an acceptance.
-        glonass_fixed: Fix GLONASS ambiguities too: right where both receivers' phase biases are alike or corrected.
+        channel_bias_m: Prior of the receivers' phase bias for each GLONASS channel number, 1 sigma: makes differ by up to
+            5 cm (Wanninger 2012). Below 2 mm it counts as known, and GLONASS is fixed in single epochs too.
         phase_noise_m: Carrier noise of one receiver at the zenith, per component of the noise law.
         code_noise_m: The same of the code; scaled by what the data show.
         doppler_noise_mps: The same of Doppler.
@@ -92,7 +106,7 @@ class RtkOptions:
     acceleration_mps2: float = 3.0
     failure_rate: float = 1e-3
     ratio_floor: float = 1.5
-    glonass_fixed: bool = False
+    channel_bias_m: float = 0.03
     phase_noise_m: float = 0.0015
     code_noise_m: float = 0.2
     doppler_noise_mps: float = 0.05
@@ -111,6 +125,7 @@ class RtkState:
         base_m: (3,) the base's position at the last epoch, where it moves; NaN at first.
         code_factor: Variance factor of the code, as seen so far; likewise phase_factor.
         ionosphere_factor: Variance factor of the differential ionosphere, as seen so far: a quiet one is assumed first.
+        channels: (2,) phase bias for each GLONASS channel number in two bands, m, as found so far, and variances.
         code_redundancy: How many observations the code's factor stands for; a limit lets it follow changes.
     """
 
@@ -122,6 +137,7 @@ class RtkState:
         self.code_redundancy = 30.0
         self.ionosphere_factor = 1.0
         self.phase_factor = 1.0
+        self.channels = np.zeros(2), np.full(2, np.inf)
         self.usage = np.zeros((SIGNAL_COUNT, SIGNALS_PER_SYSTEM))
         self.count = 0
         self.x, self.p = np.zeros(_FIRST_STATES), np.zeros((_FIRST_STATES, _FIRST_STATES))
@@ -142,10 +158,12 @@ class RtkState:
             self.origin_m += base_m - self.base_m
         self.base_m = base_m.copy()
 
-    def restart(self) -> None:
-        """Forget the filter and the position, not the noise."""
-        self.count = 0
-        self.origin_m[:] = np.nan
+    def recall_channels(self, sigma_m: float) -> None:
+        """Let a new filter start from the GLONASS biases that the last one found: they belong to the receivers."""
+        found_m, variance_m2 = self.channels
+        for place, value, variance in zip(_CHANNELS, found_m, variance_m2, strict=True):
+            self.x[place] = value
+            self.p[place, place] = min(4.0 * variance + _CHANNEL_KNOWN_M**2, sigma_m**2)
 
 
 class Workspace:
@@ -291,8 +309,10 @@ class _Epoch:
         """Links whose ambiguities may be fixed."""
         links = self.links[: self.count]
         usable: NDArray[np.bool_] = np.isfinite(links["phase_m"]) & (links["flags"] & HALF_CYCLE == 0)
-        if not self.options.glonass_fixed:
+        if self.options.instantaneous and self.options.channel_bias_m > _CHANNEL_KNOWN_M:
             usable &= links["sat"] // 64 != _GLONASS
+        if self.state.phase_factor > _UNQUIET_FACTOR and np.abs(self.state.x[3:6]).max() < _STANDING_MPS:
+            usable &= ~(links["turn_rads"] < _STANDING_RADS)
         return usable
 
     def _instantaneous(self) -> Fix:
@@ -361,7 +381,8 @@ class _Epoch:
         carried = int((state.notes["locked"][kalman.BASE_STATES : n] > 1).sum())
         inflation = max(1.0, self.options.code_memory_s / self.dt_s) if carried >= 4 else 1.0
         rtk.observe_links(
-            n, self.count, self.links, work.order, work.weight / self.code_scale, inflation, work.ambiguity,
+            n, self.count, self.links, work.order, work.weight / self.code_scale, inflation,
+            self._lasting(), work.ambiguity,
             work.ionosphere, state.notes, _INNOVATION_LIMIT, state.x, state.p, work.innovations,
         )  # fmt: skip
         state.phase_factor = rtk.noise_factor(
@@ -374,6 +395,7 @@ class _Epoch:
         fix = self._fix_integers()
         found = fix.position_ecef_m - self.origin_m
         rtk.remember_phases(self.count, self.links, work.ambiguity, found, state.notes)
+        state.channels = state.x[_CHANNELS].copy(), np.diag(state.p)[_CHANNELS].copy()
         state.origin_m = self.origin_m + state.x[:3]
         state.x[:3] = 0.0
         return fix
@@ -386,6 +408,8 @@ class _Epoch:
             self._start()
             dt_s = 0.0
         slipped: NDArray[np.bool_] = (self.links["flags"][: self.count] & SLIP) != 0
+        rtk.weigh_fades(self.count, self.links, dt_s, state.count, state.keys, state.notes, slipped)
+        rtk.sort_links(self.count, self.links, work.order)
         if options.static:
             state.x[:3] += state.origin_m - self.origin_m
         elif 0.5 * options.acceleration_mps2 * dt_s**2 < _REACH_M:
@@ -421,15 +445,16 @@ class _Epoch:
         state.p[:] = 0.0
         state.origin_m = self.origin_m.copy()
         state.x[:3] = self.work.position
-        channel_m = 1e-3 if options.glonass_fixed else 0.03
         speed = 0.0 if options.static else 30.0
-        sigma = [_REACH_M] * 3 + [speed] * 3 + [self.zenith_m] * 2 + [channel_m] * 2
+        sigma = [_REACH_M] * 3 + [speed] * 3 + [self.zenith_m] * 2 + [options.channel_bias_m] * 2
         np.fill_diagonal(state.p[:10, :10], np.square(sigma))
+        state.recall_channels(options.channel_bias_m)
 
     @property
     def zenith_m(self) -> float:
         """Standard deviation of either end's wet zenith delay, beyond the model, that matters on this baseline."""
-        return min(0.1, self.options.zenith_ppm * 1e-6 * self.baseline_m)
+        climb_m = float(np.linalg.norm(self.origin_m) - np.linalg.norm(self.base_m))
+        return min(0.1, math.hypot(self.options.zenith_ppm * 1e-6 * self.baseline_m, _CLIMB * climb_m))
 
     def _synchronise(self, slipped: NDArray[np.bool_]) -> None:
         """Make the filter's states those of this epoch's links."""
@@ -451,9 +476,32 @@ class _Epoch:
         Where carriers are no noisier than the noise law's best, there is little multipath to take account of; errors at
         long intervals are independent anyhow.
         """
-        memory_s, dt_s = self.options.phase_memory_s, self.dt_s
-        unquiet = min(1.0, 4.0 * (self.state.phase_factor - _QUIET_FACTOR))
-        return dt_s / memory_s * math.exp(-dt_s / _MULTIPATH_S) * unquiet
+        if self.options.static:
+            return 0.0
+        dt_s = self.dt_s
+        return dt_s / self.options.phase_memory_s * self._close * self._unquiet
+
+    def _lasting(self) -> float:
+        """How much less than its own information a carrier's epoch tells, because errors of the last ones are in it.
+
+        Averaging n epochs dt apart of an error with correlation exp(-t / T) is worth n dt / (2 T + dt) independent ones.
+        At short intervals an ambiguity that wanders stands for the same.
+        """
+        dt_s = max(self.dt_s, 0.05)
+        memory_s, apart = self.options.phase_memory_s, (1.0 - self._close) ** 2
+        if self.options.static:
+            memory_s, apart = _STATIC_MEMORY_S, 1.0
+        return 1.0 + 2.0 * memory_s / dt_s * math.exp(-dt_s / memory_s) * apart * self._unquiet
+
+    @property
+    def _close(self) -> float:
+        """1 where epochs follow so closely that errors change little from one to the next, 0 where they do not."""
+        return math.exp(-((self.dt_s / _MULTIPATH_S) ** 2))
+
+    @property
+    def _unquiet(self) -> float:
+        """0 where the carriers show no multipath, 1 where they show much."""
+        return min(1.0, 4.0 * (self.state.phase_factor - _QUIET_FACTOR))
 
     def _fix_integers(self) -> Fix:
         """Condition the float solution on what is held and what can be fixed, and check it."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from caster.errors import ConfigError, SourceError
 from solver.antenna import Antenna
+from solver.base_stream import BaseStream
 from solver.dgnss import Corrections, DgnssOptions, DgnssState, advance, corrections
 from solver.model import Ephemerides, Epoch, Fix, Quality
 from solver.moving_base import MovingBaseState, process_moving
@@ -239,12 +240,16 @@ def _with_corrections(job: Job) -> Iterator[tuple[Epoch, Corrections | None]]:
 
 
 def _with_base(job: Job) -> Iterator[tuple[Epoch, Epoch | None]]:
-    """Each rover epoch with the latest base epoch."""
-    place = 0
+    """Each rover epoch with the latest base epoch; what a base at rest lost of it is taken from those before."""
+    place, stream = 0, BaseStream()
+    latest: Epoch | None = None
+    standing = bool(np.isfinite(job.base_ecef_m).all())
     for epoch in job.rover:
         while place < len(job.base) and job.base[place].time_ns <= epoch.time_ns + _TOLERANCE_NS:
+            latest = job.base[place]
+            latest = stream.complete(latest, job.base_ecef_m, job.ephemerides) if standing else latest
             place += 1
-        yield epoch, job.base[place - 1] if place else None
+        yield epoch, latest
 
 
 def _options(job: Job) -> RtkOptions:

@@ -21,7 +21,16 @@ from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ec
 from solver.kernels.orbit import travel
 from solver.signals import BAND, SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS
 
-__all__ = ["BAND_RANK", "GROUPS_MAX", "LINK", "LINKS_MAX", "SATELLITES_MAX", "link_geometry", "pair_signals"]
+__all__ = [
+    "BAND_RANK",
+    "GROUPS_MAX",
+    "LINK",
+    "LINKS_MAX",
+    "SATELLITES_MAX",
+    "expected_ranges",
+    "link_geometry",
+    "pair_signals",
+]
 
 LINKS_MAX: Final = 256
 """Most links of an epoch: 64 satellites with four bands; what comes later in the order of satellites is left out."""
@@ -43,13 +52,14 @@ LINK: Final = np.dtype(
         ("ionosphere", np.float64),  # delay relative to that at L1
         ("elevation", np.float64),
         ("unit", np.float64, (3,)),  # from the rover to the satellite
+        ("turn_rads", np.float64),  # how fast that direction turns, rad/s
         ("wet_rover", np.float64),  # mapping functions of zenith wet delays
         ("wet_base", np.float64),
         ("slant", np.float64),  # mapping function of the ionosphere
         ("code_m", np.float64),
         ("phase_m", np.float64),
         ("rate_mps", np.float64),  # observed less expected range rate of the rover at rest
-        ("cn0_dbhz", np.float64),  # the weaker receiver's
+        ("cn0_dbhz", np.float64, (2,)),  # rover's and base's
         ("code_m2", np.float64),  # variances
         ("phase_m2", np.float64),
     ]
@@ -239,10 +249,10 @@ def link_geometry(
         model[k, 4] = elevation
         model[k, 5] = ionosphere_mapping(elevation)
         model[k, 6] = wet_map
-        model[k, 7] = (
-            x * rover_states[k, 3] + y * rover_states[k, 4] + z * rover_states[k, 5]
-            - SPEED_OF_LIGHT_MPS * rover_states[k, 7]
-        )  # fmt: skip
+        approach = x * rover_states[k, 3] + y * rover_states[k, 4] + z * rover_states[k, 5]
+        model[k, 7] = approach - SPEED_OF_LIGHT_MPS * rover_states[k, 7]
+        speed2 = rover_states[k, 3] ** 2 + rover_states[k, 4] ** 2 + rover_states[k, 5] ** 2
+        model[k, 9] = math.sqrt(max(speed2 - approach * approach, 0.0)) / rover_range
     for k in range(count):
         place = links[k].place
         links[k].code_m = model[place, 0]
@@ -254,6 +264,28 @@ def link_geometry(
         links[k].slant = model[place, 5]
         links[k].wet_rover = model[place, 6]
         links[k].wet_base = model[place, 8]
+        links[k].turn_rads = model[place, 9]
+
+
+@kernel
+def expected_ranges(time_ns: int, receiver_m: Float64Array, states: Float64Array, ranges: Float64Array) -> None:
+    """Write what a receiver at a known place expects of pseudoranges, but for its own clock and the ionosphere.
+
+    Args:
+        time_ns: Receiver's time tag.
+        receiver_m: (3,) ECEF.
+        states: (n, 8) satellites at emission; NaN: the range is NaN.
+        ranges: (n,) out, m.
+    """
+    axes = np.empty((3, 3))
+    lat, lon, height = geodetic_from_ecef(receiver_m[0], receiver_m[1], receiver_m[2])
+    enu_axes(lat, lon, axes)
+    dry, wet = zenith_troposphere(lat, height, 0.7)
+    for k in range(len(states)):
+        distance, x, y, z = travel(states[k], receiver_m[0], receiver_m[1], receiver_m[2])
+        _, elevation = azimuth_elevation(axes, x, y, z)
+        dry_map, wet_map = niell_mapping(time_ns, lat, height, elevation)
+        ranges[k] = distance - SPEED_OF_LIGHT_MPS * states[k, 6] + dry_map * dry + wet_map * wet
 
 
 @kernel
@@ -293,7 +325,7 @@ def link_observations(
         links[k].rate_mps = -rover_doppler[i] * wavelength - links[k].rate_mps
         links[k].flags = rover_flags[i] | base_flags[j]
         cn0 = min(rover_cn0[i], base_cn0[j])
-        links[k].cn0_dbhz = cn0
+        links[k].cn0_dbhz[0], links[k].cn0_dbhz[1] = rover_cn0[i], base_cn0[j]
         sine = math.sin(max(links[k].elevation, 0.05))
         law = (1.0 + 1.0 / (sine * sine)) * 2.0
         if cn0 > 0.0:

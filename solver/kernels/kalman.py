@@ -172,7 +172,7 @@ def apply_gain(n: int, gain: Float64Array, innovation: float, spread: float, x: 
 @part
 def update_group(
     n: int, count: int, group: int, is_phase: bool, order: Int64Array, links: Records, ambiguity: Int32Array,
-    ionosphere: Int32Array, variance: Float64Array, limit: float, x: Float64Array, p: Float64Array,
+    ionosphere: Int32Array, variance: Float64Array, lasting: float, limit: float, x: Float64Array, p: Float64Array,
     innovations: Float64Array,
 ) -> int:  # fmt: skip
     """Update with the codes or the phases of one group, best links first.
@@ -187,6 +187,7 @@ def update_group(
         ambiguity: (count,) places of the ambiguities; negative: the phase is not to be used.
         ionosphere: (count,) places of the ionosphere states; negative: none.
         variance: (count,) of the measurements; NaN: left out.
+        lasting: Share of the variances that stands for errors which last: innovations do not show it.
         limit: Normalised innovation from which on a measurement's variance is raised (Huber).
         x: (>= n,) state.
         p: (>= n, >= n) its covariance.
@@ -236,12 +237,13 @@ def update_group(
                 expected += delay * x[at_ion]
                 spread += delay * gain[at_ion]
             innovation = y - expected
-            normalised = innovation / math.sqrt(spread)
+            shown = spread - lasting * (noise + 1.0 / total)
+            normalised = innovation / math.sqrt(shown)
             innovations[k] = normalised
             if abs(normalised) > limit:  # as much noise as makes the innovation one of `limit` sigma
-                raised = innovation * innovation / (limit * limit)
-                noise += raised - spread
-                spread = raised
+                raised = innovation * innovation / (limit * limit) - shown
+                noise += raised
+                spread += raised
             apply_gain(n, gain, innovation, spread, x, p)
         weight = 1.0 / noise
         total += weight

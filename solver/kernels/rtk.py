@@ -40,12 +40,22 @@ __all__ = [
 Int64Array = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+FADE_FREE_DB: Final = 4.0
+"""Changes of C/N0 that mean nothing: noise, antenna patterns, satellites of another power."""
+FADE_SLIP_DB: Final = 14.0
+"""A reflection of four fifths of the direct signal; one that is stronger for a moment costs a whole cycle."""
+FADE_FORGET_DB_S: Final = 0.005
+MISFITS_MAX: Final = 3
+"""Epochs after which a carrier that contradicts all others is taken for slipped."""
+
 NOTE: Final = np.dtype(
     [
         ("phase_m", np.float64),  # of the last epoch, less the model at the position that was found
         ("seen_ns", np.int64),
         ("locked", np.int32),  # epochs since the ambiguity was last reset
         ("agreed", np.int32),  # epochs for which the integer has been accepted without a break
+        ("misfits", np.int32),  # epochs running in which the carrier has contradicted all others
+        ("cn0_dbhz", np.float64, (2,)),  # strongest lately, of rover and base
         ("integer", np.float64),  # the latest accepted, up to the group's datum; NaN: none
     ]
 )
@@ -76,7 +86,8 @@ def keep_links(
     """
     left = 0
     for k in range(count):
-        if not links[k].elevation >= elevation_min or links[k].cn0_dbhz < cn0_min_dbhz or math.isnan(links[k].code_m):
+        weak = links[k].cn0_dbhz[0] < cn0_min_dbhz or links[k].cn0_dbhz[1] < cn0_min_dbhz
+        if not links[k].elevation >= elevation_min or weak or math.isnan(links[k].code_m):
             continue
         delay = baseline_delay * links[k].slant * links[k].ionosphere
         links[left] = links[k]
@@ -169,6 +180,54 @@ def time_differences(
 
 
 @kernel
+def weigh_fades(
+    count: int, links: Records, dt_s: float, n: int, keys: Int32Array, notes: Records, slipped: Bools
+) -> None:
+    """Raise the variances of carriers that fade, and take those that nearly vanish for slipped.
+
+    A reflection of relative amplitude a lowers the sum by up to -20 log10(1 - a) dB and turns its phase by up to
+    asin(a) (Georgiadou and Kleusberg 1988); SIGMA-Delta weights (Brunner, Hartinger and Troyer 1999) compare C/N0 with
+    what it should be in the same way. Where the reflection wins, the phase goes round by whole cycles, and the receiver
+    does not notice. What C/N0 should be: the strongest lately, or what satellites no higher have.
+
+    Args:
+        count: Number of links.
+        links: (count,); phase_m2 is raised.
+        dt_s: Time since the last epoch.
+        n: Number of states.
+        keys: (n,) their keys.
+        notes: (n,) of `NOTE`; their C/N0 is brought up to date.
+        slipped: (count,) set where a carrier nearly vanished.
+    """
+    for k in range(count):
+        place = find_state(n, keys, links[k].key)
+        fade = 0.0
+        for end in range(2):
+            usual = _usual_cn0(k, end, count, links)
+            if place >= 0:
+                recent = max(notes[place].cn0_dbhz[end] - FADE_FORGET_DB_S * dt_s, links[k].cn0_dbhz[end])
+                notes[place].cn0_dbhz[end] = recent
+                usual = max(usual, recent)
+            fade = max(fade, usual - links[k].cn0_dbhz[end])
+        if fade > FADE_FREE_DB:
+            turn = math.asin(1.0 - 10.0 ** (-0.05 * (fade - FADE_FREE_DB))) * links[k].wavelength_m / (2.0 * math.pi)
+            links[k].phase_m2 += turn * turn
+        if fade > FADE_SLIP_DB or (place >= 0 and notes[place].misfits >= MISFITS_MAX):
+            slipped[k] = True
+
+
+@kernel
+def _usual_cn0(k: int, end: int, count: int, links: Records) -> float:
+    """Mean C/N0 of a receiver's other carriers of the group that are no higher in the sky; 0 where they are few."""
+    total, others = 0.0, 0
+    for j in range(count):
+        if j != k and links[j].group == links[k].group and links[j].elevation <= links[k].elevation:
+            total += links[j].cn0_dbhz[end]
+            others += 1
+    return total / others if others >= 3 else 0.0
+
+
+@kernel
 def synchronise_states(
     count: int, links: Records, time_ns: int, previous_ns: int, lock_s: Float64Array, slipped: Bools,
     start_m: float, ionosphere_m: float, wander: float, memory_ns: int, n: int, x: Float64Array,
@@ -228,6 +287,7 @@ def synchronise_states(
             if n == place:
                 continue
             _new_note(notes, place)
+            notes[place].cn0_dbhz[0], notes[place].cn0_dbhz[1] = links[k].cn0_dbhz[0], links[k].cn0_dbhz[1]
         elif slipped[k] or (
             notes[place].seen_ns < previous_ns and not lock_s[k] > (time_ns - notes[place].seen_ns) * 1e-9
         ):
@@ -246,6 +306,7 @@ def _new_note(notes: Records, place: int) -> None:
     """An ambiguity of which nothing is known."""
     notes[place].locked = 0
     notes[place].agreed = 0
+    notes[place].misfits = 0
     notes[place].integer = np.nan
     notes[place].phase_m = np.nan
 
@@ -284,28 +345,36 @@ def decay_atmosphere(
 @kernel
 def observe_links(
     n: int, count: int, links: Records, order: Int64Array, code_weight: Float64Array, code_inflation: float,
-    ambiguity: Int32Array, ionosphere: Int32Array, notes: Records, limit: float, x: Float64Array, p: Float64Array,
-    innovations: Float64Array,
+    phase_inflation: float, ambiguity: Int32Array, ionosphere: Int32Array, notes: Records, limit: float,
+    x: Float64Array, p: Float64Array, innovations: Float64Array,
 ) -> None:  # fmt: skip
-    """Update the filter with all codes, then all phases.
+    """Update the filter with all codes, then all phases; note how long carriers have contradicted the others.
 
     Code errors are mostly multipath and last: after the first epoch, each tells but 1 / code_inflation of its weight.
+    Phases have such errors too, if smaller: after its first epoch, each tells but 1 / phase_inflation.
     """
     code_m2, phase_m2 = np.empty(count), np.empty(count)
     for k in range(count):
         code_m2[k] = links[k].code_m2 * code_inflation / max(code_weight[k], 1e-9)
         phase_m2[k] = links[k].phase_m2
+        if ambiguity[k] >= 0 and notes[ambiguity[k]].locked > 1:
+            phase_m2[k] *= phase_inflation
         if code_weight[k] <= 0.0:
             code_m2[k] = np.nan
-    groups = 0
+    groups, lasting = 0, 1.0 - 1.0 / phase_inflation
     for k in range(count):  # they are numbered in order of appearance, before links were dropped
         groups = max(groups, links[k].group + 1)
     for turn in range(2 * groups):
         is_phase = turn >= groups
         group, variance = (turn - groups, phase_m2) if is_phase else (turn, code_m2)
         update_group(
-            n, count, group, is_phase, order, links, ambiguity, ionosphere, variance, limit, x, p, innovations
+            n, count, group, is_phase, order, links, ambiguity, ionosphere, variance, lasting if is_phase else 0.0,
+            limit, x, p, innovations,
         )  # fmt: skip
+    for k in range(count):
+        if ambiguity[k] >= 0:
+            fits = abs(innovations[k]) < limit
+            notes[ambiguity[k]].misfits = 0 if fits else notes[ambiguity[k]].misfits + 1
 
 
 @kernel
