@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solver.model import Ephemerides, Epoch, Fix, Quality
 from solver.rtk import RtkOptions, RtkState, Workspace, process
@@ -18,6 +19,10 @@ from solver.timescale import NS
 
 __all__ = ["MovingBaseState", "process_moving"]
 
+Floats = NDArray[np.float64]
+
+_SPEED_MPS = 30.0
+"""Of a base whose receiver measures no Doppler, 1 sigma."""
 _FIXED_SIGMA_M = 0.1
 """Uncertainty of the base's motion since its epoch beyond which a vector is not called fixed."""
 
@@ -59,20 +64,26 @@ def process_moving(
     origin = state.base
     if not origin.quality:
         return Fix(rover.time_ns, Quality.NONE, f"base: {origin.reason}")
+    age_s = (rover.time_ns - base.time_ns) / NS
+    travelled_m, spread_m2 = _travelled(origin, age_s, options.acceleration_mps2)
+    now_m = origin.position_ecef_m + travelled_m
     moving = options if options.moving_base else replace(options, moving_base=True)
-    fix = process(state.rtk, rover, base, origin.position_ecef_m, ephemerides, moving, workspace)
-    return _relative(fix, origin, options.acceleration_mps2) if fix.quality else fix
+    fix = process(state.rtk, rover, base, origin.position_ecef_m, ephemerides, moving, workspace, now_m)
+    return _relative(fix, origin, now_m, spread_m2, age_s) if fix.quality else fix
 
 
-def _relative(fix: Fix, base: Fix, acceleration_mps2: float) -> Fix:
+def _travelled(base: Fix, age_s: float, acceleration_mps2: float) -> tuple[Floats, Floats]:
+    """How far a base has come since its epoch (3,), and the covariance of that (3, 3)."""
+    if not age_s:
+        return np.zeros(3), np.zeros((3, 3))
+    spread_m2 = np.eye(3) * (0.5 * acceleration_mps2 * age_s**2) ** 2
+    if not np.isfinite(base.velocity_ecef_mps).all():
+        return np.zeros(3), spread_m2 + np.eye(3) * (_SPEED_MPS * age_s) ** 2
+    return base.velocity_ecef_mps * age_s, spread_m2 + base.velocity_covariance_m2s2 * age_s**2
+
+
+def _relative(fix: Fix, base: Fix, now_m: Floats, spread_m2: Floats, age_s: float) -> Fix:
     """A rover's position relative to where its base is by then."""
-    age_s = (fix.time_ns - base.time_ns) / NS
-    travelled_m, spread_m2 = np.zeros(3), np.zeros((3, 3))
-    if age_s:
-        known = bool(np.isfinite(base.velocity_ecef_mps).all())
-        travelled_m = base.velocity_ecef_mps * age_s if known else travelled_m
-        spread_m2 = base.velocity_covariance_m2s2 * age_s**2 if known else np.eye(3) * (30.0 * age_s) ** 2
-        spread_m2 = spread_m2 + np.eye(3) * (0.5 * acceleration_mps2 * age_s**2) ** 2
     baseline_m2 = fix.position_covariance_m2 + spread_m2
     sure = math.sqrt(np.trace(spread_m2)) < _FIXED_SIGMA_M
     return replace(
@@ -80,6 +91,6 @@ def _relative(fix: Fix, base: Fix, acceleration_mps2: float) -> Fix:
         quality=Quality.FLOAT if fix.quality == Quality.FIX and not sure else fix.quality,
         reason=fix.reason if sure else f"the base has moved on for {age_s:.1f} s",
         position_covariance_m2=baseline_m2 + base.position_covariance_m2,
-        baseline_ecef_m=fix.position_ecef_m - base.position_ecef_m - travelled_m,
+        baseline_ecef_m=fix.position_ecef_m - now_m,
         baseline_covariance_m2=baseline_m2,
     )

@@ -46,6 +46,11 @@ _PART_RISK_MAX: Final = 0.01
 _START_M: Final = 20.0
 _MULTIPATH_S: Final = 5.0
 _QUIET_FACTOR: Final = 0.5
+_PHASE_OF_CODE: Final = 0.25
+"""Least variance factor of the carriers for that of the codes: slow multipath of an antenna at rest does not show in
+its carriers' innovations, but codes tell of it. Geodetic antennas have code factors of 0.2 to 0.5, patch antennas of 4
+to 10."""
+_PHASE_BY_CODE_MAX: Final = 2.0
 _STANDING_MPS: Final = 0.5
 _UNQUIET_FACTOR: Final = 1.0
 """Variance factor of the carriers that tells of multipath which matters."""
@@ -56,8 +61,8 @@ _STATIC_MEMORY_S: Final = 100.0
 """How long multipath of an antenna at rest lasts: its correlation falls to a half in two minutes."""
 _CHANNEL_KNOWN_M: Final = 0.002
 _CLIMB: Final = 4e-5
-"""Error of the zenith delay for each metre of height difference: 40 per cent of 0.2 m of wet delay over a scale height of
-2 km, which is how much humidity departs from the standard's."""
+"""Error of the zenith delay for each metre of height difference: 40 per cent of 0.2 m of wet delay over a scale height
+of 2 km, which is how much humidity departs from the standard's."""
 _REACH_M: Final = 30.0
 """How far a rover may have moved before its motion tells less of where it is than a code solution does."""
 _MEMORY_NS: Final = 120 * NS
@@ -86,8 +91,8 @@ class RtkOptions:
         acceleration_mps2: Of the rover, 1 sigma.
         failure_rate: Of bootstrapping, that a set of ambiguities to be fixed may have.
         ratio_floor: Least ratio of squared norms for an acceptance.
-        channel_bias_m: Prior of the receivers' phase bias for each GLONASS channel number, 1 sigma: makes differ by up to
-            5 cm (Wanninger 2012). Below 2 mm it counts as known, and GLONASS is fixed in single epochs too.
+        channel_bias_m: Prior of the receivers' phase bias for each GLONASS channel number, 1 sigma: makes differ by up
+            to 5 cm (Wanninger 2012). Below 2 mm it counts as known, and GLONASS is fixed in single epochs too.
         phase_noise_m: Carrier noise of one receiver at the zenith, per component of the noise law.
         code_noise_m: The same of the code; scaled by what the data show.
         doppler_noise_mps: The same of Doppler.
@@ -106,7 +111,7 @@ class RtkOptions:
     acceleration_mps2: float = 3.0
     failure_rate: float = 1e-3
     ratio_floor: float = 1.5
-    channel_bias_m: float = 0.03
+    channel_bias_m: float = 0.02
     phase_noise_m: float = 0.0015
     code_noise_m: float = 0.2
     doppler_noise_mps: float = 0.05
@@ -189,7 +194,7 @@ class Workspace:
 
 def process(
     state: RtkState, rover: Epoch, base: Epoch, base_position_ecef_m: Floats, ephemerides: Ephemerides,
-    options: RtkOptions, workspace: Workspace | None = None,
+    options: RtkOptions, workspace: Workspace | None = None, base_now_m: Floats | None = None,
 ) -> Fix:  # fmt: skip
     """Position a rover at one epoch.
 
@@ -201,11 +206,14 @@ def process(
         ephemerides: Broadcast orbits and clocks.
         options: How.
         workspace: Scratch arrays to be used again; for callers with many rovers.
+        base_now_m: (3,) where a moving base is by the rover's epoch; None: where it was at its own.
 
     Returns:
         The position, in the frame of the base's; `Quality.NONE` and a reason where there is none.
     """
     work = workspace or Workspace()
+    if options.moving_base:
+        state.follow(base_position_ecef_m if base_now_m is None else base_now_m)
     age_s = (rover.time_ns - base.time_ns) / NS
     if abs(age_s) > options.age_max_s:
         return Fix(rover.time_ns, Quality.NONE, f"base data are {age_s:.0f} s old")
@@ -225,8 +233,6 @@ class _Epoch:
         self.state, self.rover, self.base, self.base_m = state, rover, base, base_m
         self.options, self.work = options, work
         self.links = work.links
-        if options.moving_base:
-            state.follow(base_m)
         self.all_links, self.places = differencing.pair_signals(
             rover.sat, rover.signal, rover.pseudorange_m, base.sat, base.signal, base.pseudorange_m,
             options.signals, state.usage, options.bands_max, work.links, work.sats, work.code_rows,
@@ -388,6 +394,7 @@ class _Epoch:
         state.phase_factor = rtk.noise_factor(
             self.count, work.innovations, work.ambiguity, state.notes, state.phase_factor
         )
+        state.phase_factor = max(state.phase_factor, min(_PHASE_BY_CODE_MAX, _PHASE_OF_CODE * state.code_factor))
         if self.ionosphere_m:
             state.ionosphere_factor = rtk.ionosphere_factor(
                 n, state.x, state.p, state.keys, self.ionosphere_m, state.ionosphere_factor
@@ -484,7 +491,7 @@ class _Epoch:
     def _lasting(self) -> float:
         """How much less than its own information a carrier's epoch tells, because errors of the last ones are in it.
 
-        Averaging n epochs dt apart of an error with correlation exp(-t / T) is worth n dt / (2 T + dt) independent ones.
+        n epochs dt apart, with errors correlated by exp(-t / T), are worth n dt / (2 T + dt) independent ones.
         At short intervals an ambiguity that wanders stands for the same.
         """
         dt_s = max(self.dt_s, 0.05)
@@ -501,7 +508,9 @@ class _Epoch:
     @property
     def _unquiet(self) -> float:
         """0 where the carriers show no multipath, 1 where they show much."""
-        return min(1.0, 4.0 * (self.state.phase_factor - _QUIET_FACTOR))
+        state = self.state
+        by_code = _PHASE_OF_CODE * (state.code_factor - 1.0)
+        return min(1.0, max(4.0 * (state.phase_factor - _QUIET_FACTOR), by_code))
 
     def _fix_integers(self) -> Fix:
         """Condition the float solution on what is held and what can be fixed, and check it."""

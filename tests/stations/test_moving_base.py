@@ -6,7 +6,8 @@ from caster.codec.solution import csv_header, csv_line
 from solver.kernels.geodesy import ecef_from_geodetic
 from solver.model import Quality
 from solver.observed import Selection
-from stations.solve import prepare, run
+from stations.recordings import Session
+from stations.solve import Job, prepare, run
 
 NAGOYA_BASE = np.array(ecef_from_geodetic(np.radians(35.134707705), np.radians(136.977577939), 104.853))
 NAGOYA_ROVER = np.array([-3817681.3800, 3562839.9783, 3650158.3757])
@@ -32,9 +33,13 @@ def test_two_antennas_a_metre_apart_give_a_vector_without_any_coordinates(shared
 def test_a_car_as_the_base_sees_the_station_it_drives_past(shared_data):
     """The Shanghai drive with the roles exchanged: the base moves at up to 15 m/s through a city, the rover stands."""
     folder = shared_data / "shanghai-car-vrs"
-    job = prepare(
-        "moving-base", [folder / "base-vrs.rtcm3.xz"], [folder / "rover.rtcm3.xz"], [], Selection(systems="GEJC")
-    )
+    session = Session()
+    moving = session.read([folder / "rover.rtcm3.xz"])
+    standing = session.read([folder / "base-vrs.rtcm3.xz"], stated_ns=moving.epochs[0].time_ns)
+    job = Job(
+        "moving-base", standing.epochs, moving.epochs, np.full(3, np.nan), session.ephemerides.snapshot(),
+        Selection(systems="GEJC"),
+    )  # fmt: skip
     rows = np.genfromtxt(folder / "reference_trajectory.csv", delimiter=",", skip_header=1)
     car = {round(row[0]) * 604_800_000 + round(row[1] * 1000): row[2:5] for row in rows}
     errors = [

@@ -1,5 +1,7 @@
 """The modes that resolve ambiguities, on real recordings with known coordinates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,3 +48,35 @@ def test_a_week_ends_without_a_gap_in_the_fixes(shared_data):
     assert {fix.quality for fix in fixes if fix.quality != Quality.FIX} == {Quality.SINGLE}, "before the base's first"
     errors = np.array([fix.position_ecef_m - STROMLO_ROVER for fix in fixed])
     assert np.sqrt((errors**2).sum(axis=1)).max() < 0.08, "4 cm of it are the antenna types"
+
+
+def test_a_walk_with_one_frequency_is_fixed_where_the_receiver_itself_was(shared_data):
+    """GPS and GLONASS L1 of two u-blox M8P; the base's link loses one message in six, and whole systems with it."""
+    folder = shared_data / "jd-walk-20181009"
+    rows = np.genfromtxt(folder / "reference_gga.csv", delimiter=",", usecols=range(6))
+    walked = {round(row[0]) * 604_800_000 + round(row[1] * 1000): row[3:6] for row in rows if row[2] == 4}
+    job = prepare(
+        "kinematic", [folder / "rover-20181009-1221.ubx.gz"], [folder / "base-20181009-1220.ubx.gz"], [],
+        Selection(systems="GR"), np.array([3_774_696.5547, -596_647.9083, 5_089_485.6511]),
+    )  # fmt: skip
+    fixed = {round(fix.time_ns / 1e9) * 1000: fix.position_ecef_m for fix in run(job) if fix.quality == Quality.FIX}
+    errors = np.array([np.linalg.norm(fixed[when] - walked[when]) for when in fixed.keys() & walked.keys()])
+    assert len(errors) > 0.92 * len(walked)
+    assert np.median(errors) < 0.03
+    assert np.mean(errors > 0.25) < 0.005
+
+
+def test_deep_fades_in_a_valley_make_no_wrong_fixes(shared_data):
+    """Six hours of BeiDou in Tibet: reflections as strong as the signals wind carriers by whole cycles, unflagged."""
+    folder = shared_data / "bds-monitor-418m"
+    base = np.array([-492_863.4, 5_551_481.4, 3_092_895.3])
+    job = prepare(
+        "kinematic", [folder / "540423496360.2026-05-15.rtcm3.xz"], [folder / "540423494727.2026-05-15.rtcm3.xz"], [],
+        Selection(systems="C"), base,
+    )  # fmt: skip
+    fixes = list(run(replace(job, rover=job.rover[:1500])))
+    errors = np.array([fix.position_ecef_m - base for fix in fixes]) - (-236.553, -68.861, -337.870)
+    fixed = np.array([fix.quality == Quality.FIX for fix in fixes])
+    assert fixed.mean() > 0.5
+    assert np.linalg.norm(errors[fixed], axis=1).max() < 0.6, "of a truth that is itself 10 cm off"
+    assert np.linalg.norm(np.median(errors[fixed], axis=0)) < 0.12

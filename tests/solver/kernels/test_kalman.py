@@ -60,7 +60,7 @@ def test_contrasts_are_the_same_as_an_unknown_offset_of_the_group(is_phase):
     expected = batch(links, 1, is_phase, ambiguity, ionosphere, variance, x, p)
     order = rng.permutation(n)
     taken = kalman.update_group(
-        states, n, 1, is_phase, order, links, ambiguity, ionosphere, variance, 1e9, x, p, np.zeros(n)
+        states, n, 1, is_phase, order, links, ambiguity, ionosphere, variance, 0.0, 1e9, x, p, np.zeros(n)
     )
     assert taken == 6
     assert x == pytest.approx(expected[0], abs=1e-9)
@@ -77,9 +77,33 @@ def test_an_outlier_is_weighed_down():
     nowhere = np.full(n, -1, np.int32)
     innovations = np.zeros(n)
     order = np.array([0, 1, 2, 4, 5, 6, 7, 3])
-    kalman.update_group(states, n, 0, False, order, links, nowhere, nowhere, np.full(n, 0.01), 3.0, x, p, innovations)
+    kalman.update_group(
+        states, n, 0, False, order, links, nowhere, nowhere, np.full(n, 0.01), 0.0, 3.0, x, p, innovations
+    )
     assert innovations[3] > 100
     assert np.abs(x[:3]).max() < 0.01
+
+
+def test_errors_that_last_widen_the_covariance_but_do_not_hide_outliers():
+    """Nine tenths of the variance stand for what was in the last epochs too: an innovation is judged by the rest."""
+    rng = np.random.default_rng(5)
+    n, states = 8, kalman.BASE_STATES + 8
+    links = links_of(rng, n, groups=1)
+    links["code_m"] = 0.0
+    links["code_m"][3] = 1.0
+    nowhere, order = np.full(n, -1, np.int32), np.array([0, 1, 2, 4, 5, 6, 7, 3])
+    seen, spread = [], []
+    for variance, lasting in ((0.01, 0.0), (0.1, 0.9), (0.1, 0.0)):
+        x, p, innovations = np.zeros(states), np.eye(states) * 1e-6, np.zeros(n)
+        kalman.update_group(
+            states, n, 0, False, order, links, nowhere, nowhere, np.full(n, variance), lasting, 1e9, x, p, innovations
+        )
+        seen.append(innovations[3])
+        spread.append(np.trace(p[:3, :3]))
+    assert seen[1] == pytest.approx(seen[0], rel=1e-3)
+    assert seen[2] < 0.4 * seen[0]
+    assert spread[1] == pytest.approx(spread[2])
+    assert spread[1] > spread[0]
 
 
 def test_states_come_and_go():

@@ -1,0 +1,67 @@
+"""Steps of an epoch: carriers that fade."""
+
+import numpy as np
+import pytest
+
+from solver.kernels import rtk
+from solver.kernels.differencing import LINK
+from solver.kernels.kalman import BASE_STATES
+
+WAVELENGTH_M = 0.2363
+
+
+def carriers(cn0_dbhz, elevation=None):
+    """One group of carriers with the rover's C/N0; the base's is steady."""
+    links = np.zeros(len(cn0_dbhz), LINK)
+    links["key"] = np.arange(len(links)) + 1
+    links["wavelength_m"] = WAVELENGTH_M
+    links["elevation"] = 1.0 if elevation is None else elevation
+    links["cn0_dbhz"][:, 0] = cn0_dbhz
+    links["cn0_dbhz"][:, 1] = 45.0
+    links["phase_m2"] = 1e-5
+    return links
+
+
+def weighed(links, strongest_dbhz, dt_s=1.0, misfits=0):
+    """Links and slips after their C/N0 was compared with what it was lately."""
+    n = BASE_STATES + len(links)
+    keys, notes = np.zeros(n, np.int32), np.zeros(n, rtk.NOTE)
+    keys[BASE_STATES:] = links["key"]
+    notes["cn0_dbhz"][BASE_STATES:] = np.stack([np.asarray(strongest_dbhz), np.full(len(links), 45.0)], axis=1)
+    notes["misfits"][BASE_STATES:] = misfits
+    slipped = np.zeros(len(links), np.bool_)
+    rtk.weigh_fades(len(links), links, dt_s, n, keys, notes, slipped)
+    return links, slipped, notes[BASE_STATES:]
+
+
+def test_the_variance_is_that_of_a_reflection_which_explains_the_fade():
+    """Six decibels beyond the free ones are a reflection of half the amplitude, which turns the phase by 30 degrees."""
+    six = -20 * np.log10(0.5)
+    links, slipped, _ = weighed(carriers([45.0, 45.0 - rtk.FADE_FREE_DB - six]), [45.0, 45.0])
+    assert links["phase_m2"][0] == 1e-5
+    assert links["phase_m2"][1] == pytest.approx(1e-5 + (WAVELENGTH_M / 12) ** 2, rel=0.01)
+    assert not slipped.any()
+
+
+def test_a_carrier_that_nearly_vanishes_has_slipped():
+    """As C24 of 2026-05-15 in Tibet: 17 dB down at 65 degrees, and one cycle more when it is back; no flag."""
+    _, slipped, _ = weighed(carriers([47.0, 30.0]), [47.0, 47.0])
+    assert slipped.tolist() == [False, True]
+
+
+def test_a_carrier_that_contradicts_the_others_for_three_epochs_has_slipped():
+    assert not weighed(carriers([45.0]), [45.0], misfits=rtk.MISFITS_MAX - 1)[1].any()
+    assert weighed(carriers([45.0]), [45.0], misfits=rtk.MISFITS_MAX)[1].all()
+
+
+def test_a_satellite_that_is_weak_from_the_start_is_measured_by_lower_ones():
+    """A GEO whose reflection stands still never was stronger; satellites no higher in the sky are."""
+    links = carriers([46.0, 45.0, 44.0, 34.0], np.radians([20.0, 25.0, 30.0, 50.0]))
+    links, _, _ = weighed(links, links["cn0_dbhz"][:, 0].copy())
+    assert (links["phase_m2"][:3] == 1e-5).all()
+    assert links["phase_m2"][3] > 3e-4
+
+
+def test_what_was_strongest_is_forgotten_slowly():
+    _, _, notes = weighed(carriers([40.0, 47.0]), [45.0, 45.0], dt_s=100.0)
+    assert notes["cn0_dbhz"][:, 0] == pytest.approx([45.0 - 100.0 * rtk.FADE_FORGET_DB_S, 47.0])

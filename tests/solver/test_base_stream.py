@@ -1,0 +1,72 @@
+"""A base whose link loses messages."""
+
+import numpy as np
+import pytest
+
+from solver.base_stream import BaseStream
+from solver.kernels.differencing import LINKS_MAX
+from solver.model import SLIP, Epoch, Quality
+from solver.rtk import RtkOptions, RtkState, process
+from solver.signals import BEIDOU, GALILEO, GPS, PRN_PER_SYSTEM
+from solver.timescale import NS
+from tests.solver import baseline
+
+KNOWN = baseline.ephemerides()
+EXACT = baseline.Receiver(baseline.BASE_M, seed=1, code_m=0.0, phase_m=0.0)
+COLUMNS = (
+    "sat",
+    "signal",
+    "frequency_hz",
+    "pseudorange_m",
+    "phase_cycles",
+    "doppler_hz",
+    "cn0_dbhz",
+    "lock_s",
+    "flags",
+)
+
+
+def without(epoch, *systems):
+    """An epoch whose messages of some systems were lost."""
+    kept = ~np.isin(epoch.sat // PRN_PER_SYSTEM, systems)
+    return Epoch(epoch.time_ns, *(getattr(epoch, name)[kept] for name in COLUMNS))
+
+
+def test_a_lost_system_is_carried_on_to_the_millimetre():
+    stream, start = BaseStream(), baseline.START_NS
+    stream.complete(EXACT.observe(KNOWN, start), baseline.BASE_M, KNOWN)
+    whole = EXACT.observe(KNOWN, start + 5 * NS)
+    completed = stream.complete(without(whole, BEIDOU, GPS), baseline.BASE_M, KNOWN)
+    assert len(completed) == len(whole) < LINKS_MAX
+    assert completed.sat.tolist() == whole.sat.tolist()
+    assert completed.signal.tolist() == whole.signal.tolist()
+    assert completed.pseudorange_m == pytest.approx(whole.pseudorange_m, abs=2e-3)
+    wavelength_m = 299_792_458.0 / whole.frequency_hz
+    assert completed.phase_cycles * wavelength_m == pytest.approx(whole.phase_cycles * wavelength_m, abs=2e-3)
+
+
+def test_a_whole_epoch_is_left_as_it_is_and_an_old_system_is_forgotten():
+    stream, start = BaseStream(), baseline.START_NS
+    first = EXACT.observe(KNOWN, start)
+    first.flags[:] = SLIP
+    assert stream.complete(first, baseline.BASE_M, KNOWN) is first
+    soon = stream.complete(without(EXACT.observe(KNOWN, start + 9 * NS), GALILEO), baseline.BASE_M, KNOWN)
+    carried = soon.sat // PRN_PER_SYSTEM == GALILEO
+    assert carried.any()
+    assert not soon.flags[carried].any(), "the slip was before the epoch that the rows are from"
+    late = stream.complete(without(EXACT.observe(KNOWN, start + 11 * NS), GALILEO), baseline.BASE_M, KNOWN)
+    assert not (late.sat // PRN_PER_SYSTEM == GALILEO).any()
+
+
+def test_a_rover_stays_fixed_though_each_epoch_of_the_base_lacks_a_system():
+    base = baseline.Receiver(baseline.BASE_M, seed=1)
+    rover = baseline.Receiver(baseline.BASE_M + np.array([30.0, 20.0, -10.0]), seed=2)
+    stream, state = BaseStream(), RtkState()
+    qualities = []
+    for k, t in enumerate(baseline.seconds(20)):
+        heard = without(base.observe(KNOWN, t), (GPS, GALILEO, BEIDOU)[k % 3])
+        epoch = stream.complete(heard, baseline.BASE_M, KNOWN)
+        fix = process(state, rover.observe(KNOWN, t), epoch, baseline.BASE_M, KNOWN, RtkOptions())
+        qualities.append(fix.quality)
+        assert np.abs(fix.position_ecef_m - rover.position_m).max() < 0.03
+    assert set(qualities[2:]) == {Quality.FIX}
