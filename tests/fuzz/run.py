@@ -2,15 +2,16 @@
 
     python -m tests.fuzz.run TARGET [FOLDER...] [-max_total_time=300 ...]
 
-What follows the target goes to libFuzzer: folders of inputs (the first gets the new ones; the kept corpus is in
-`tests/fuzz/corpus/TARGET`) and its options. Compiled kernels cannot be followed, so modules that hold any are left out;
-with `NUMBA_DISABLE_JIT=1` they are followed as Python, which all targets bear but those that decode MSM, whose kernels
-need integers of 64 bits.
+What follows the target goes to libFuzzer: folders of inputs (the first gets the new ones) and its options; the kept
+inputs (`tests/fuzz/corpus.py`) are always among the first. Compiled kernels cannot be followed, so modules that hold
+any are left out; with `NUMBA_DISABLE_JIT=1` they are followed as Python, which all targets bear but those that decode
+MSM, whose kernels need integers of 64 bits.
 """
 
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import atheris
 
@@ -29,13 +30,17 @@ def _with_kernels() -> list[str]:
 
 _LEFT_OUT = [] if os.environ.get("NUMBA_DISABLE_JIT") == "1" else _with_kernels()
 with atheris.instrument_imports(include=["caster", "solver"], exclude=_LEFT_OUT):
+    from tests.fuzz.corpus import unpack
     from tests.fuzz.targets import TARGETS
 
 
 def main() -> None:
-    target = TARGETS[sys.argv[1]]
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], target)
-    atheris.Fuzz()
+    with TemporaryDirectory() as known, TemporaryDirectory() as new:
+        unpack(sys.argv[1], Path(known))
+        folders = [argument for argument in sys.argv[2:] if not argument.startswith("-")]
+        options = [argument for argument in sys.argv[2:] if argument.startswith("-")]
+        atheris.Setup([sys.argv[0], *(folders or [new]), known, *options], TARGETS[sys.argv[1]])
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":

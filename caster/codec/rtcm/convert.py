@@ -110,6 +110,8 @@ _PHASE_LIMIT_M: Final = 262.14
 """DF012 has 20 bits of 0.5 mm."""
 _CODE_LIMIT_M: Final = 163.8
 _CN0_STEP: Final = 0.25
+_PLACES: Final = {GPS: 32, GLONASS: 24}
+"""Satellites that DF009 and DF038 know; beyond them are SBAS and what is reserved."""
 _GLONASS_TIME: Final = (1 << 27) - 1
 _SATELLITES_MAX: Final = 31
 """DF006 has 5 bits."""
@@ -176,7 +178,7 @@ class LegacyEncoder:
         system = sat // PRN_PER_SYSTEM
         l1 = _first(_L1[system], by_signal)
         channel = self._channels.get(sat) if system == GLONASS else None
-        if l1 is None or (system == GLONASS and channel is None):
+        if l1 is None or sat % PRN_PER_SYSTEM >= _PLACES[system] or (system == GLONASS and channel is None):
             return None
         code, indicator, values = l1
         ambiguity, rest_m = divmod(values[rows.PSEUDORANGE_M], _AMBIGUITY_M[system])
@@ -226,10 +228,10 @@ class LegacyEncoder:
 def _first(
     known: tuple[tuple[str, int], ...], by_signal: Mapping[int, NDArray[np.float64]]
 ) -> tuple[int, int, NDArray[np.float64]] | None:
-    """Signal, indicator and values of the first of some signals that has a pseudorange."""
+    """Signal, indicator and values of the first of some signals that has a pseudorange, and one that can be."""
     for name, indicator in known:
         values = by_signal.get(signal(name))
-        if values is not None and not np.isnan(values[rows.PSEUDORANGE_M]):
+        if values is not None and values[rows.PSEUDORANGE_M] > 0:  # nor NaN
             return signal(name), indicator, values
     return None
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caster.codec.rtcm import MsmEncoder, decode, decode_msm, is_msm, make_frame, message_type
+from caster.codec.rtcm import MsmEncoder, decode, decode_msm, encode_msm, is_msm, make_frame, message_type
 from caster.codec.rtcm import msm_kernels as rows
 from caster.codec.rtcm.convert import LegacyEncoder, lower_msm, without_multiple
 from caster.codec.rtcm.legacy import ROLLOVER_CYCLES, cells
@@ -149,6 +149,25 @@ def test_a_phase_with_half_a_cycle_open_is_not_sent():
     epoch = an_epoch([("G05", "1C")], flags=np.array([2], np.uint8))
     (values,) = cells(legacy_of(epoch, LegacyEncoder())[1004])[1][rows.PHASE_RANGE_M]
     assert np.isnan(values)
+
+
+def test_a_satellite_beyond_those_of_the_legacy_messages_is_left_out():
+    """G64 has no number in DF009, and G40 would be read as SBAS; R25 has none in DF038."""
+    names = [("G32", "1C"), ("G33", "1C"), ("G40", "1C"), ("G64", "1C"), ("R24", "1C"), ("R25", "1C")]
+    found = legacy_of(an_epoch(names), LegacyEncoder())
+    assert {kind: [one["satellite"] for one in message.fields["satellites"]] for kind, message in found.items()} == {
+        1004: [32], 1012: [24],
+    }  # fmt: skip
+
+
+def test_a_range_below_zero_is_not_sent():
+    """A rough range of 0 and a negative fine range, as fuzzing has found it."""
+    (frame,) = MsmEncoder(5, 7).encode(an_epoch([("G05", "1C"), ("G06", "1C")]))
+    message = decode_msm(frame)
+    message.satellites[rows.WHOLE_MS, 0] = message.satellites[rows.PART_MS, 0] = 0
+    message.raw[rows.FINE_RANGE, 0] = -1000
+    found = decode(LegacyEncoder().convert(encode_msm(message)))
+    assert [one["satellite"] for one in found.fields["satellites"]] == [6]
 
 
 def test_a_glonass_satellite_waits_for_its_channel(shared_data):
