@@ -75,3 +75,8 @@ def test_the_examples_of_the_documentation_are_good_configurations(tmp_path: Pat
         path = tmp_path / f"{number}.toml"
         path.write_text(block)
         load_config(path)
+
+
+def test_every_page_is_in_the_manual_s_index() -> None:
+    index = (DOCS / "README.md").read_text()
+    assert {path.name for path in DOCS.glob("*.md")} - {"README.md"} == set(re.findall(r"\]\((\w[\w-]*\.md)\)", index))

@@ -182,3 +182,11 @@ async def test_a_row_tells_what_the_stream_carries(start: StartService) -> None:
     wanted = {"identifier": "Wuhan", "country": "CHN", "nav_system": "GPS+BDS", "format_details": "1077,1127",
               "authentication": "B", "nmea": "0", "misc": "hello"}  # fmt: skip
     assert {name: row[name] for name in wanted} == wanted
+
+
+async def test_the_table_names_the_caster_and_its_networks(start: StartService) -> None:
+    networks = [{"identifier": "NET1", "operator": "Town", "web_net": "https://example.org/", "fee": True}]
+    service = await start(networks=networks, **{"caster.operator": "Somebody", "caster.country": "CHN"})
+    rows = (await service.ask(b"GET / HTTP/1.0\r\nUser-Agent: NTRIP x\r\n\r\n")).decode().split("\r\n")
+    assert f"CAS;0.0.0.0;{service.port};Big Dipper;Somebody;1;CHN;;;0.0.0.0;0;none" in rows
+    assert "NET;NET1;Town;B;Y;https://example.org/;;;none" in rows

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import struct
+from datetime import UTC, datetime
 
 import pytest
 
@@ -433,6 +434,16 @@ async def test_a_session_limit_counts_only_open_sessions(service: Service) -> No
         await source.send(FRAMES)  # a send tells a client that has gone from one that has half-closed
         await asyncio.sleep(0.01)
     await rover_of(service)
+
+
+async def test_an_account_that_has_expired_or_is_disabled_is_told_so(service: Service) -> None:
+    await service.feed()
+    await service.caster.store.change("rover", expires=datetime(2026, 1, 1, tzinfo=UTC))
+    answer = await service.ask(get("M", 2))
+    assert answer.startswith(b"HTTP/1.1 403 ") and b"the account rover expired on 2026-01-01" in answer
+    await service.caster.store.change("rover", expires=None, disabled=True)
+    await asyncio.sleep(2 * service.caster.config.accounts.refresh_s)
+    assert b"the account rover is disabled" in await service.ask(get("M", 2))
 
 
 async def test_a_rover_that_closes_later_has_gone(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
