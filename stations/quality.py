@@ -3,6 +3,10 @@
 Code multipath of a signal is the usual combination of its code with the phases of two bands (Estey and Meertens 1999,
 "TEQC"): MP = P1 - (1 + 2 / (a - 1)) L1 + 2 / (a - 1) L2 with a = (f1 / f2)^2 and phases in metres; its ambiguity is
 constant along an arc without slips, so the arc's mean is taken off and the rest is noise and multipath of the code.
+
+Slips that the receiver does not report are found in the geometry-free phase L1 - L2, which moves smoothly with the
+ionosphere (Blewitt 1990; TEQC's "IOD"): a step that its rate before does not explain, beyond 5 cm, what an ionosphere
+can do in the time, and six times the arc's own noise. It does not tell which of the two bands slipped.
 """
 
 from collections import Counter
@@ -24,7 +28,14 @@ __all__ = ["Report", "SignalReport", "examine"]
 
 ARC_EPOCHS_MIN: Final = 20
 """Shorter arcs say more of their own mean than of multipath."""
+MOST: Final = 0.8
+"""Part of the most frequent signal's phases that another band has to have to serve in a combination."""
 ARC_GAP_S: Final = 60.0
+STEP_M: Final = 0.05
+DRIFT_MPS: Final = 0.002
+"""How fast the ionosphere may change its rate: 0.1 m a minute, twice what a disturbed one does."""
+STEP_NOISE: Final = 9.0
+"""Times the median of the arc's second differences: six sigma."""
 _BLUNDER_M: Final = 20.0
 _GAP_FACTOR: Final = 1.5
 _POSITIONS_MAX: Final = 200
@@ -39,7 +50,8 @@ class SignalReport:
         satellites: How many satellites had it.
         observations: How many rows it has.
         complete: Part of them with range and phase.
-        slips: Carriers reported or found (by the combination's jumps) to have slipped.
+        slips: Slips that the receiver reported, or that made the combination jump.
+        silent: Slips of this band or of the other one of its combination that nobody reported.
         cn0_dbhz: Mean strength; NaN where there is none.
         multipath_m: RMS of the code multipath combination; NaN where no second band makes one.
     """
@@ -49,6 +61,7 @@ class SignalReport:
     observations: int
     complete: float
     slips: int
+    silent: int
     cn0_dbhz: float
     multipath_m: float
 
@@ -153,7 +166,7 @@ def _columns(epochs: Sequence[Epoch]) -> _Columns:
 
 def _signals(epochs: Sequence[Epoch]) -> list[SignalReport]:
     rows = _columns(epochs)
-    multipath_m, jumps = _multipath(rows)
+    multipath_m, jumps, silent = _multipath(rows)
     reports = []
     for code in np.unique(rows.signal).tolist():
         mine = rows.signal == code
@@ -167,6 +180,7 @@ def _signals(epochs: Sequence[Epoch]) -> list[SignalReport]:
                 int(mine.sum()),
                 float(both.mean()),
                 int((rows.slip | jumps)[mine].sum()),
+                int(silent[mine].sum()),
                 float(strength.mean()) if len(strength) else float("nan"),
                 float(np.sqrt(np.mean(known**2))) if len(known) else float("nan"),
             )
@@ -174,28 +188,34 @@ def _signals(epochs: Sequence[Epoch]) -> list[SignalReport]:
     return reports
 
 
-def _multipath(rows: _Columns) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(n,) the combination of each row less its arc's mean, NaN where there is none; and where it jumps."""
-    result, jumps = np.full(len(rows.sat), np.nan), np.zeros(len(rows.sat), bool)
+def _multipath(rows: _Columns) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """(n,) the combination of each row less its arc's mean, NaN where there is none; where it jumps; silent slips."""
+    result = np.full(len(rows.sat), np.nan)
+    jumps, silent = np.zeros(len(rows.sat), bool), np.zeros(len(rows.sat), bool)
     for sat in np.unique(rows.sat).tolist():
         of_sat = np.flatnonzero(rows.sat == sat)
         partner = {code: of_sat[rows.signal[of_sat] == code] for code in np.unique(rows.signal[of_sat]).tolist()}
         for code, own in partner.items():
             other = _other_band(code, partner, rows)
             if other is not None:
-                _combine(rows, own, other, result, jumps)
-    return result, jumps
+                _combine(rows, own, other, result, jumps, silent)
+    return result, jumps, silent
 
 
 def _other_band(code: int, partner: dict[int, NDArray[np.int64]], rows: _Columns) -> NDArray[np.int64] | None:
-    """Rows of the signal of another band that has most phases."""
-    candidates = [
-        (int(np.isfinite(rows.phase_m[places]).sum()), other)
+    """Rows of the signal in the band farthest away: near ones blow up the phases' noise. It has to have most phases."""
+    counts = {
+        other: int(np.isfinite(rows.phase_m[places]).sum())
         for other, places in partner.items()
         if signals.BAND[other] != signals.BAND[code]
-    ]
-    count, other = max(candidates, default=(0, 0))
-    return partner[other] if count >= ARC_EPOCHS_MIN else None
+    }
+    least = max(ARC_EPOCHS_MIN, MOST * max(counts.values(), default=0))
+    apart = {
+        other: abs(float(np.log(signals.FREQUENCY_HZ[other] / signals.FREQUENCY_HZ[code])))
+        for other, count in counts.items()
+        if count >= least
+    }
+    return partner[max(apart, key=lambda other: apart[other])] if apart else None
 
 
 def _combine(
@@ -204,6 +224,7 @@ def _combine(
     other: NDArray[np.int64],
     result: NDArray[np.float64],
     jumps: NDArray[np.bool_],
+    silent: NDArray[np.bool_],
 ) -> None:
     """Fill in one signal of one satellite."""
     _, mine, theirs = np.intersect1d(rows.time_s[own], rows.time_s[other], return_indices=True)
@@ -218,9 +239,32 @@ def _combine(
     flagged = (rows.slip[first] | rows.slip[second])[1:]
     jumped = (np.abs(np.diff(value)) > _BLUNDER_M) & ~apart & ~flagged
     jumps[first[1:][jumped]] = True
-    for arc in np.split(np.arange(len(value)), np.flatnonzero(apart | flagged | jumped) + 1):
+    steps = ~jumped & _steps(rows.time_s[first], rows.phase_m[first] - rows.phase_m[second], apart | flagged)
+    silent[first[1:][steps]] = True
+    for arc in np.split(np.arange(len(value)), np.flatnonzero(apart | flagged | jumped | steps) + 1):
         if len(arc) >= ARC_EPOCHS_MIN:
             result[first[arc]] = value[arc] - value[arc].mean()
+
+
+def _steps(
+    time_s: NDArray[np.float64], difference_m: NDArray[np.float64], broken: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """(n - 1,) where a geometry-free phase steps by what the rate before does not explain.
+
+    A step shows in the second difference twice, once with either sign: the first is it.
+    """
+    step_s = np.diff(time_s)
+    rate = np.where(broken, np.nan, np.diff(difference_m) / step_s)
+    excess_m = np.full(len(rate), np.nan)
+    excess_m[1:] = (rate[1:] - rate[:-1]) * step_s[1:]
+    known = np.abs(excess_m[np.isfinite(excess_m)])
+    if len(known) < ARC_EPOCHS_MIN:
+        return np.zeros(len(rate), np.bool_)
+    limit_m = np.maximum(STEP_M + DRIFT_MPS * step_s, STEP_NOISE * float(np.median(known)))
+    large: NDArray[np.bool_] = np.abs(np.nan_to_num(excess_m)) > limit_m
+    echo = np.zeros(len(rate), np.bool_)
+    echo[1:] = large[:-1] & (np.nan_to_num(excess_m[1:] * excess_m[:-1]) < 0.0)
+    return large & ~echo
 
 
 def _positions(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -96,16 +97,20 @@ def _print_report(recording: "Recording", report: "Report") -> None:
         f"{max((length for _, length in report.gaps), default=0.0):g} s"
     )
     console.print("satellites  " + "  ".join(f"{letter} {mean:.1f}" for letter, mean in report.satellites.items()))
-    table = Table("signal", "satellites", "observations", "code and phase", "slips", "C/N0 dB-Hz", "multipath m")
+    table = Table("signal", "sats", "rows", "code and phase", "slips", "silent", "C/N0 dB-Hz", "multipath m")
     for one in report.signals:
         table.add_row(
             signal_name(one.signal), str(one.satellites), str(one.observations), f"{one.complete:.1%}", str(one.slips),
-            f"{one.cn0_dbhz:.1f}", f"{one.multipath_m:.2f}",
+            str(one.silent), f"{one.cn0_dbhz:.1f}", f"{one.multipath_m:.2f}",
         )  # fmt: skip
     console.print(table)
     if report.positions:
         offset = " ".join(f"{value:+.2f}" for value in report.offset_enu_m)
         scatter = " ".join(f"{value:.2f}" for value in report.scatter_enu_m)
-        console.print(f"{report.positions} single positions: {offset} m E N U from the stated one, scatter {scatter} m")
+        told = "that of 1005 or 1006" if recording.surveyed else "the header's"
+        where = f"{offset} m E N U from {told}, " if math.isfinite(report.offset_enu_m[0]) else "none is stated, "
+        console.print(f"{report.positions} single positions: {where}scatter {scatter} m")
+    if station.moves:
+        console.print(f"the stated position moved {station.moves} times, the last time by {station.moved_m:.3f} m")
     for warning in recording.warnings[:20]:
         console.print(warning, highlight=False)

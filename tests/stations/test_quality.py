@@ -95,3 +95,29 @@ def test_the_command_prints_a_row_for_each_signal() -> None:
     assert result.exit_code == 0, result.output
     for name in ("G1C", "G2W", "E5Q", "J1C", "60 epochs", "single positions"):
         assert name in result.output
+
+
+def test_a_cycle_that_slips_unseen_is_found_by_the_geometry_free_phase() -> None:
+    epochs = epochs_of_one_satellite(list(range(300)))
+    for epoch in epochs[150:]:
+        epoch.phase_cycles[0] += 1.0
+    report = report_of(epochs)
+    assert [(one.slips, one.silent) for one in report.signals] == [(0, 1), (0, 1)]
+    assert report.signals[0].multipath_m == pytest.approx(MULTIPATH_M[0], rel=0.1)
+
+
+def test_reported_slips_and_a_moving_ionosphere_are_no_silent_slips() -> None:
+    report = report_of(epochs_of_one_satellite(list(range(0, 9000, 30)), slips=(3000, 6000)))
+    assert [one.silent for one in report.signals] == [0, 0]
+
+
+# gnssmultipath 2.2.0 (PyPI), `rms_multipath_range1_averaged` of the same file, no elevation cut-off.
+OUTSIDE_M = {"G1C": 0.334, "G2W": 0.336, "G2L": 0.376, "G5Q": 0.177, "E1C": 0.146, "E5Q": 0.146, "E7Q": 0.157}
+
+
+def test_code_multipath_is_what_another_program_finds(shared_data: Path) -> None:
+    session = Session()
+    recording = session.read([shared_data / "matrtklib-static-2024-1m" / "rover.obs.xz"])
+    report = examine(recording.epochs, Ephemerides(), recording.position_ecef_m)
+    found = {signal_name(one.signal): one.multipath_m for one in report.signals}
+    assert {name: found[name] for name in OUTSIDE_M} == pytest.approx(OUTSIDE_M, rel=0.05)
