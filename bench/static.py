@@ -1,8 +1,9 @@
 """Static positions against known coordinates: `dipper solve --mode static` and rnx2rtkp on the same recordings.
 
-rnx2rtkp runs in its static mode, forward and backward combined, ambiguities continuous, ratio 3, no GLONASS
-ambiguities, two bands, the last position of the file; on baselines beyond 20 km with ionosphere and troposphere
-estimated. Elevation mask, systems and base are ours. No antenna calibrations on either side.
+rnx2rtkp runs in its static mode, forward (combined with backward it gives nothing for two of the sets), ambiguities
+continuous, ratio 3, no GLONASS ambiguities, two bands; its last position stands for the session. On baselines beyond
+20 km it estimates ionosphere and troposphere. Elevation mask, systems and base are ours. No antenna calibrations on
+either side.
 """
 
 import subprocess
@@ -113,7 +114,7 @@ def _theirs(item: Set, systems: str, program: str, files: list[Path]) -> Row:
     far = item.base_ecef_m is not None and float(np.linalg.norm(truth - np.array(item.base_ecef_m))) > LONG_M
     delays = "pos1-ionoopt=est-stec\npos1-tropopt=est-ztd\n" if far else "pos1-ionoopt=brdc\npos1-tropopt=saas\n"
     options.write_text(
-        "pos1-posmode=static\npos1-soltype=combined\npos1-frequency=l1+l2\nout-solstatic=single\n" + delays
+        "pos1-posmode=static\npos1-frequency=l1+l2\n" + delays
         + f"pos1-navsys={systems_mask(systems)}\npos2-armode=continuous\npos2-gloarmode=off\n"
     )  # fmt: skip
     command = [program, "-k", str(options), "-m", str(ELEVATION_MASK_DEG), "-o", str(out)]

@@ -156,8 +156,8 @@ class Measuring:
         )  # fmt: skip
         links: NDArray[Any] = self.links[:count]
         low = links["elevation"] >= self.options.elevation_mask_rad
-        kept = low & ~(links["cn0_dbhz"] < self.options.cn0_min_dbhz) & np.isfinite(links["code_m"])
-        return np.asarray(links[kept])
+        weak = (links["cn0_dbhz"] < self.options.cn0_min_dbhz).any(axis=1)
+        return np.asarray(links[low & ~weak & np.isfinite(links["code_m"])])
 
     def code_offset(self, pair: tuple[Epoch, Epoch], origin_m: Floats) -> Floats | None:
         """How far from the origin one epoch's codes put the rover."""

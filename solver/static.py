@@ -48,6 +48,7 @@ _FACTOR_MIN, _FACTOR_MAX = 0.02, 400.0
 _CODE_FACTOR_MIN, _PHASE_FACTOR_MIN = 0.25, 1.0
 _HUBER, _REJECT = 2.5, 6.0
 _AMBIGUITY_CYCLES: Final = 100.0
+_CLEAR_CYCLES: Final = 0.12
 _FIXED_MIN, _TRIES = 4, 10
 _WORSE_MAX: Final = 1.5
 """Integers that raise the phases' mean square by more than this are not those of the carriers."""
@@ -176,6 +177,8 @@ class _Adjustment:
             if fixed is not None and self._residuals(fixed.condition(x, q)[0]) > max(_WORSE_MAX * float_ms, 1.0):
                 fixed = None
                 self._residuals(x)
+            if fixed is not None:
+                self._release_standing(*fixed.condition(x, q))
             self._learn()
         self._weigh(cautious=False)
         x, q = self._float()
@@ -284,6 +287,15 @@ class _Adjustment:
         """
         whole = (self.arc_sat // PRN_PER_SYSTEM != GLONASS) & ~self.session.standing[self.arc_sat]
         return np.flatnonzero(whole & ~self.reference)
+
+    def _release_standing(self, x: Floats, q: Floats) -> None:
+        """Let those geostationary satellites be fixed next time whose every arc is an integer, as the others tell."""
+        place = 3 + 2 * self.knots
+        for sat in np.unique(self.arc_sat[self.session.standing[self.arc_sat]]).tolist():
+            arcs = place + np.flatnonzero((self.arc_sat == sat) & ~self.reference)
+            astray = np.abs(x[arcs] - np.round(x[arcs]))
+            if len(arcs) and astray.max() < _CLEAR_CYCLES and q[arcs, arcs].max() < _CLEAR_CYCLES**2:
+                self.session.standing[sat] = False
 
     def _fix(self, x: Floats, q: Floats) -> "_Integers | None":
         """Fix what combinations of ambiguities can be, and condition everything on them."""
