@@ -28,9 +28,10 @@ __all__ = ["BODY_MAX", "build_api"]
 
 BODY_MAX: Final = 65_536
 SENT_AWAY: Final = "sent away by the operator"
+_STATES_AT_ONCE: Final = 100
 _READING = {"GET", "HEAD", "OPTIONS"}
 
-Limit = Annotated[int, Query(ge=1, le=10_000, description="Most rows.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most rows.")]
 Offset = Annotated[int, Query(ge=0, description="Rows to leave out.")]
 Text = Annotated[str, Query(max_length=100)]
 
@@ -121,7 +122,7 @@ def _add_state(router: APIRouter, caster: Caster) -> None:
     @router.get("/status")
     async def status() -> models.Status:
         """How the service is doing."""
-        kinds = [state.kind for state in _states(caster)]
+        kinds = [state.kind async for state in _states(caster)]
         return models.Status(
             uptime_s=round(caster.server.now() - started_s, 1),
             connections=len(caster.server.connections),
@@ -164,8 +165,13 @@ def _add_state(router: APIRouter, caster: Caster) -> None:
 # ----- sessions
 
 
-def _states(caster: Caster) -> list[SessionState]:
-    return [state for connection in caster.server.connections if (state := connection.state()) is not None]
+async def _states(caster: Caster) -> AsyncIterator[SessionState]:
+    """All sessions, some in each turn of the event loop: ten thousand at once would hold up the streams."""
+    for number, connection in enumerate(list(caster.server.connections)):
+        if number % _STATES_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        if (state := connection.state()) is not None and not connection.reason:
+            yield state
 
 
 def _add_sessions(router: APIRouter, caster: Caster) -> None:
@@ -175,11 +181,11 @@ def _add_sessions(router: APIRouter, caster: Caster) -> None:
         mount: Text = "",
         address: Text = "",
         kind: Text = "",
-        limit: Limit = 1000,
+        limit: Limit = 100,
         offset: Offset = 0,
     ) -> list[models.SessionOut]:
         """Sessions that are open now, the oldest first."""
-        found = [state for state in _states(caster) if _matches(state, account, mount, address, kind)]
+        found = [state async for state in _states(caster) if _matches(state, account, mount, address, kind)]
         found.sort(key=lambda state: state.number)
         return [models.SessionOut.of(state) for state in found[offset : offset + limit]]
 

@@ -8,10 +8,10 @@ imported only then: it takes longer to load than the rest of the service's start
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, event, inspect, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -29,7 +29,6 @@ _CONNECT_ARGS: Final[dict[str, dict[str, object]]] = {
     "sqlite": {"timeout": 10},
     "postgresql": {"timeout": 10, "command_timeout": 30},
 }
-_INSERTS: Final[dict[str, Callable[[Table], Any]]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 # Held while tables are made or changed; the number has no meaning but to be ours.
 _LOCKS: Final = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(20061122)"}
 
@@ -51,11 +50,12 @@ class Database:
         try:
             self._url = _with_driver(make_url(url))
             self._kind = self._url.get_backend_name()
-            if self._kind not in _INSERTS:
+            if self._kind not in _LOCKS:
                 raise ConfigError(f"accounts.url: {self._kind} is neither sqlite nor postgresql")
             self._engine: AsyncEngine = create_async_engine(
                 self._url, connect_args=_CONNECT_ARGS[self._kind], pool_pre_ping=self._kind != "sqlite"
             )
+            self._insert = _insert_of(self._kind)
             self.errors: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, *_driver_errors(self._kind))
         except (SQLAlchemyError, ModuleNotFoundError, ValueError) as error:
             raise ConfigError(f"accounts.url: {error}") from None
@@ -103,14 +103,14 @@ class Database:
 
     def replace(self, table: Table) -> Any:
         """An insert that changes the row with the same primary key where there is one."""
-        statement = _INSERTS[self._kind](table)
+        statement = self._insert(table)
         keys = list(table.primary_key.columns)
         new = {column.name: statement.excluded[column.name] for column in table.columns if column not in keys}
         return statement.on_conflict_do_update(index_elements=keys, set_=new)
 
     def add_up(self, table: Table, names: Sequence[str]) -> Any:
         """An insert that adds the named columns to those of the row with the same primary key where there is one."""
-        statement = _INSERTS[self._kind](table)
+        statement = self._insert(table)
         sums = {name: table.c[name] + statement.excluded[name] for name in names}
         return statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=sums)
 
@@ -122,6 +122,12 @@ class Database:
 
 def _with_driver(url: URL) -> URL:
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+
+
+def _insert_of(kind: str) -> Callable[[Table], Any]:
+    """The insert that knows what to do about a row that is there already; each dialect takes its time to load."""
+    insert: Callable[[Table], Any] = import_module(f"sqlalchemy.dialects.{kind}").insert
+    return insert
 
 
 def _driver_errors(kind: str) -> tuple[type[Exception], ...]:

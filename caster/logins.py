@@ -160,6 +160,8 @@ class Authenticator:
     async def _learn(self, name: str) -> Account | None:
         asked = self._clock()
         known = self._known.get(name)
+        if "\0" in name:  # no account's name has one, and PostgreSQL does not even look for it
+            return None
         account = await self._read(lambda: self._store.get(name[:100]), known)
         _keep(self._known, name, (account, asked + self._config.refresh_s), self._config.verified_count)
         return account

@@ -23,6 +23,7 @@ from caster.config import PositionsConfig
 from caster.database import Database
 from caster.mountpoints import Mountpoint, Rover, Source
 from caster.schema import POSITIONS
+from caster.usage import QUALITY_MAX
 
 __all__ = ["KINDS", "PositionFilter", "PositionLog", "PositionStore"]
 
@@ -31,6 +32,7 @@ _log = structlog.get_logger(__name__)
 KINDS: Final = ("gga", "fix")
 """What a rover sent, and what the service computed for it."""
 _ROWS_AT_ONCE: Final = 500
+_SATELLITES_MAX: Final = 999
 _SESSIONS_MAX: Final = 100_000
 _FORGET_PERIOD_S: Final = 3600.0
 
@@ -199,7 +201,7 @@ def _row(kind: str, mount: str, session: Rover | Source, gga: Gga, now: datetime
         "latitude_deg": gga.latitude_deg,
         "longitude_deg": gga.longitude_deg,
         "height_m": gga.height_m,
-        "quality": gga.quality,
-        "satellites": gga.satellites,
+        "quality": min(gga.quality, QUALITY_MAX),
+        "satellites": min(gga.satellites, _SATELLITES_MAX),
         "hdop": gga.hdop,
     }

@@ -27,12 +27,14 @@ from caster.config import UsageConfig
 from caster.database import Database
 from caster.schema import ACCOUNTS, SESSIONS, USAGE_DAYS
 
-__all__ = ["SessionState", "UsageRecorder", "UsageStore"]
+__all__ = ["QUALITY_MAX", "SessionState", "UsageRecorder", "UsageStore"]
 
 _log = structlog.get_logger(__name__)
 
 _ROWS_AT_ONCE: Final = 100  # a millisecond or two of the event loop
 _ENDED_PERIOD_S: Final = 10.0  # sessions that ended wait no longer
+QUALITY_MAX: Final = 99
+"""A sentence may say any number; what is above has no meaning, and might not fit into the database."""
 _UNWRITTEN_MAX: Final = 50_000
 _FORGET_PERIOD_S: Final = 3600.0
 _SUMS: Final = ("sessions", "seconds", "sent_bytes", "received_bytes")
@@ -327,7 +329,7 @@ def _session_row(key: str, state: SessionState, started: datetime, now: datetime
         "account": state.account_name,
         "mount": state.mount[:100],
         "address": state.address[:50],
-        "agent": state.agent[:80],
+        "agent": _clean(state.agent)[:80],
         "started": started,
         "updated": now,
         "seconds": round(state.seconds, 3),
@@ -336,6 +338,11 @@ def _session_row(key: str, state: SessionState, started: datetime, now: datetime
         "dropped": state.dropped,
         "latitude_deg": gga.latitude_deg if gga else None,
         "longitude_deg": gga.longitude_deg if gga else None,
-        "quality": gga.quality if gga else None,
-        "reason": reason[:200],
+        "quality": min(gga.quality, QUALITY_MAX) if gga else None,
+        "reason": _clean(reason)[:200],
     }
+
+
+def _clean(text: str) -> str:
+    """Text that every database takes: PostgreSQL keeps no NUL."""
+    return text.replace("\0", "")

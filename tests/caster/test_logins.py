@@ -214,3 +214,10 @@ async def test_the_end_waits_for_what_the_database_has_been_asked(store: Account
     asyncio.get_running_loop().call_soon(answering.set)
     await authenticator.close()
     assert answered == ["rover"] and login.cancelled()
+
+
+async def test_a_name_that_no_account_can_have_is_refused_like_any_other(database: Database) -> None:
+    logins = authenticator(AccountStore(database))
+    for name in ("\0", "a\0b", "\x80" * 500, "x" * 300):
+        assert await refused(logins.login(Credentials(name, "x"))) == 401
+    await logins.close()

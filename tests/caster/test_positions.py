@@ -72,6 +72,17 @@ async def test_a_session_s_positions_are_thinned_and_kinds_are_kept_apart(databa
     assert len(await stored(database, kind="fix")) == 4 and log.written == 8
 
 
+async def test_numbers_without_meaning_are_no_reason_to_lose_the_others(database: Database, times: Times) -> None:
+    log = make(database, times)
+    body = "GPGGA,092725.00,4717.1,N,00833.9,E,99999999999999999999,99999999999999999999,1,1,M,1,M,,"
+    strange = parse_gga("$" + body)
+    assert strange is not None
+    take(log, Who(1), strange)
+    take(log, Who(2), place())
+    await log.flush()
+    assert [(row.quality, row.satellites) for row in await stored(database)] == [(99, 999), (4, 12)]
+
+
 async def test_positions_are_found_by_account_mount_and_time(database: Database, times: Times) -> None:
     log = make(database, times, interval_s=0)
     for k in range(1200):

@@ -142,6 +142,21 @@ async def test_many_sessions_are_written_in_one_go(recorder: UsageRecorder, data
     assert len(await UsageStore(database).sessions("", 2000)) == 1000
 
 
+async def test_what_a_client_sends_keeps_nobody_s_usage_from_being_written(
+    recorder: UsageRecorder, database: Database
+) -> None:
+    rover, other = session(1), session(2)
+    body = "GPGGA,092725.00,4717.1,N,00833.9,E,99999999999999999999,99999999999999999999,1,1,M,1,M,,"
+    rover.now = replace(rover.now, agent="NTRIP \0" + "x" * 500, gga=parse_gga("$" + body))
+    rover.end("bad stream: \0")
+    recorder.take(rover)
+    await recorder.look([other])
+    await recorder.flush()
+    rows = {row.reason: row for row in await UsageStore(database).sessions()}
+    assert set(rows) == {"bad stream: ", ""} and rows["bad stream: "].quality == 99
+    assert len(rows["bad stream: "].agent) == 80
+
+
 async def test_a_group_s_quota_ends_its_sessions_and_no_others(
     recorder: UsageRecorder, database: Database, time: Time
 ) -> None:
