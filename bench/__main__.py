@@ -20,6 +20,7 @@ from rich.table import Table
 BENCHMARKS: Final = {
     "decode": "RTCM 3 to numbers: messages a second, beside pyrtcm, convbin and RTKLIB",
     "solve": "epochs a second of each kind of solution",
+    "day": "`dipper solve` on a day's recording as a process, beside both RTKLIBs",
     "batch": "rovers at 1 Hz that one process serves",
     "accuracy": "positions against truth, beside rnx2rtkp",
     "rtk": "fixed positions and wrong ones against truth, beside rnx2rtkp",

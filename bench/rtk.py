@@ -3,7 +3,8 @@
 A wrong fix is one that is called fixed and lies more than 25 cm off horizontally or 50 cm vertically: coarse on
 purpose, since some truths are good to a few centimetres only and antenna types add a few more to the height; the errors
 of the fixed epochs are beside it. rnx2rtkp runs with its defaults for the mode (ambiguities continuous or
-instantaneous, two bands, ratio 3, no GLONASS ambiguities), with our elevation mask, systems and base.
+instantaneous, two bands, ratio 3, no GLONASS ambiguities), with our elevation mask, systems and base; RTKLIB-EX as
+`bench.rtklib_ex` tells.
 """
 
 import subprocess
@@ -17,6 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import rtklib_ex
 from bench.accuracy import DATA, ELEVATION_MASK_DEG, Set, rows_of_sets, systems_mask, unpacked
 from bench.errors import errors_of
 from caster.codec.solution import read_pos
@@ -68,6 +70,8 @@ def _rows(item: Set, programs: dict[str, str]) -> Iterator[Row]:
                 yield ours
                 if programs["rnx2rtkp"] and files:
                     yield _theirs(item, mode, systems, programs["rnx2rtkp"], files, ours.epochs)
+                if rtklib_ex.available() and files:
+                    yield _of_ex(item, mode, systems, files, ours.epochs)
 
 
 def _ours(item: Set, mode: str, systems: str) -> Row:
@@ -101,6 +105,20 @@ def _theirs(item: Set, mode: str, systems: str, program: str, files: list[Path],
     if item.base_ecef_m:
         command += ["-r", *(f"{value:.4f}" for value in item.base_ecef_m)]
     command += [str(rover), str(base), *map(str, navigation)]
+    return _of_process(item, mode, systems, "rnx2rtkp", command, out, expected)
+
+
+def _of_ex(item: Set, mode: str, systems: str, files: list[Path], expected: int) -> Row:
+    """The row of RTKLIB-EX."""
+    out = files[0].with_suffix(".ex.pos")
+    command = rtklib_ex.command(
+        "kinematic", out, files, systems_mask(systems), ELEVATION_MASK_DEG, item.base_ecef_m, mode == "instantaneous"
+    )
+    return _of_process(item, mode, systems, "RTKLIB-EX", command, out, expected)
+
+
+def _of_process(item: Set, mode: str, systems: str, solver: str, command: list[str], out: Path, expected: int) -> Row:
+    """The row of a solution file that a program writes."""
     out.unlink(missing_ok=True)
     began = time.monotonic()
     subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
@@ -111,7 +129,7 @@ def _theirs(item: Set, mode: str, systems: str, program: str, files: list[Path],
         solution = read_pos(text)
         fixes = list(zip(solution.time_ns.tolist(), solution.position_ecef_m, solution.quality.tolist(), strict=True))
     start_ns = fixes[0][0] if fixes else 0
-    return _row(item, mode, systems, "rnx2rtkp", fixes, expected, start_ns, seconds)
+    return _row(item, mode, systems, solver, fixes, expected, start_ns, seconds)
 
 
 def _row(

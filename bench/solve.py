@@ -1,8 +1,8 @@
 """Epochs a second of ambiguity resolution: one rover on one core, reading left out, and many rovers at once.
 
 The recording is the short baseline of `bench.accuracy`'s first set (a metre; some 35 satellites of GPS, Galileo and
-BeiDou). Time is processor time. The peer, rnx2rtkp, is timed as a whole process, so its rate holds its reading of RINEX
-(RTKLIB needs 8 per cent of the time for that with these files).
+BeiDou). Time is processor time. The peers, rnx2rtkp and RTKLIB-EX, are timed as whole processes, so their rates hold
+their reading of RINEX (RTKLIB needs 8 per cent of the time for that with these files).
 """
 
 import resource
@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 
+from bench import rtklib_ex
 from bench.accuracy import DATA, SETS, systems_mask, unpacked
 from solver.model import Quality
 from solver.observed import Selection
@@ -62,7 +63,8 @@ def run(peers: dict[str, Path], names: list[str], *, repeat: int = 3, note: Call
     program = str(peers.get("rnx2rtkp") or shutil.which("rnx2rtkp") or "")
     if not program:
         note("rnx2rtkp is not installed: left out")
-        return rows
+    if not rtklib_ex.available():
+        note("RTKLIB-EX (pyrtklib5) is not installed: left out")
     return rows + list(_theirs(program))
 
 
@@ -91,22 +93,32 @@ def _solve(job: Job, options: RtkOptions, rovers: int, limit: int) -> tuple[floa
 
 
 def _theirs(program: str) -> Iterator[Row]:
-    """rnx2rtkp, two bands, single-epoch ambiguities."""
+    """rnx2rtkp and RTKLIB-EX, two bands, single-epoch ambiguities."""
     item = SETS[0]
     with tempfile.TemporaryDirectory() as name:
-        rover, base, *navigation = unpacked(item, Path(name), "")
+        files = unpacked(item, Path(name), "")
         for systems in _SYSTEMS:
             options, out = Path(name) / "options.conf", Path(name) / "out.pos"
             options.write_text(f"pos1-navsys={systems_mask(systems)}\npos2-armode=instantaneous\n")
-            command = [program, "-k", str(options), "-p", "2", "-f", "2", "-m", "10", "-o", str(out)]
-            command += ["-r", *(f"{value:.4f}" for value in item.base_ecef_m or ())]
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run(
-                [*command, str(rover), str(base), *map(str, navigation)],
-                capture_output=True, timeout=_TIMEOUT_S, check=False,
-            )  # fmt: skip
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            qualities = [line.split()[5] for line in out.read_text().splitlines() if line and line[0] != "%"]
-            fixed = 100.0 * qualities.count("1") / max(len(qualities), 1)
-            yield Row("rnx2rtkp", "instantaneous", systems, 2, 1, fixed, len(qualities) / seconds)
+            if program:
+                command = [program, "-k", str(options), "-p", "2", "-f", "2", "-m", "10", "-o", str(out)]
+                command += ["-r", *(f"{value:.4f}" for value in item.base_ecef_m or ())]
+                yield _of_process("rnx2rtkp", systems, [*command, *map(str, files)], out)
+            if rtklib_ex.available():
+                command = rtklib_ex.command(
+                    "kinematic", out, files, systems_mask(systems), 10.0, item.base_ecef_m, True
+                )
+                yield _of_process("RTKLIB-EX", systems, command, out)
+
+
+def _of_process(solver: str, systems: str, command: list[str], out: Path) -> Row:
+    """The row of a program that writes a solution file."""
+    out.unlink(missing_ok=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    text = out.read_text() if out.exists() else ""
+    qualities = [line.split()[5] for line in text.splitlines() if line and line[0] != "%"]
+    fixed = 100.0 * qualities.count("1") / max(len(qualities), 1)
+    return Row(solver, "instantaneous", systems, 2, 1, fixed, len(qualities) / seconds)
