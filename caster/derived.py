@@ -48,6 +48,7 @@ class Derivation:
 
     def __init__(self, config: MountConfig) -> None:
         self.faulty = 0
+        self._wanted: dict[int, bool] = {}
         self._keep, self._drop = config.keep, config.drop
         self._interval_ms = round(config.interval_s * 1000)
         self._legacy = LegacyEncoder() if config.convert == "legacy" else None
@@ -95,6 +96,13 @@ class Derivation:
             return None
 
     def _wants(self, kind: int) -> bool:
+        """Whether a message type is sent on; there are 4096 at most, and each is looked up once."""
+        known = self._wanted.get(kind)
+        if known is None:
+            known = self._wanted[kind] = self._look_up(kind)
+        return known
+
+    def _look_up(self, kind: int) -> bool:
         kept = not self._keep or any(first <= kind <= last for first, last in self._keep)
         return kept and not any(first <= kind <= last for first, last in self._drop)
 

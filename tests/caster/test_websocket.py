@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import shutil
+import ssl
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from caster.codec.ntrip.auth import basic_header
 from tests.caster.conftest import PATIENCE_S, ROVER, Service, StartService, frame
+from tests.caster.test_gate import Files
+from tests.caster.test_mountpoints import ECHO, EchoService
 
 TOKEN = base64.b64encode(f"{ROVER.user}:{ROVER.password}".encode()).decode()
 STATION = frame(1005)
@@ -129,6 +132,30 @@ async def test_a_client_that_never_reads_is_closed_and_others_go_on(start: Start
             sleeper.transport.abort()  # type: ignore[attr-defined]
         await source.send(STATION)
         assert await message(reader) == STATION
+
+
+async def test_binary_messages_go_up_to_a_service_and_its_answers_come_down(start: StartService) -> None:
+    """So a page can upload raw observations to a fix mountpoint."""
+    service = await start(EchoService(), mounts=[ECHO])
+    async with connect(url(service, "ECHO")) as client:
+        for size in (5, 200, 70_000):
+            await client.send(b"x" * size)
+            answer = b""
+            while not answer.endswith(b">") or answer.count(b"x") < size:
+                answer += await message(client)
+            assert answer.replace(b"><", b"") == b"<" + b"x" * size + b">"
+
+
+async def test_it_goes_over_tls(start: StartService, tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    service = await start(tls=[files.section])
+    source = await service.feed("OPEN")
+    address = f"wss://127.0.0.1:{service.caster.server.tls_ports[0]}/OPEN"
+    async with connect(address, ssl=ssl.create_default_context(cafile=files.authority)) as client:
+        await followed(service, "OPEN")
+        await source.send(b"".join(EPOCH))
+        assert await message(client) == b"".join(EPOCH)
+    await service.ended("rover", "closed by the client")
 
 
 PAGE = """<!DOCTYPE html><title>reader</title><script>

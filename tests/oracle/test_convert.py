@@ -13,7 +13,7 @@ from caster.config import MountConfig
 from caster.derived import Derivation
 from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.model import Epoch
-from solver.signals import signal
+from solver.signals import GLONASS, PRN_PER_SYSTEM, signal
 from tests.captures import LONG, frames_of
 from tests.interop.peers import frames_of as frames_in
 from tests.interop.peers import need, running
@@ -61,6 +61,11 @@ def rows_of(epoch: Epoch) -> dict[tuple[int, int], int]:
     return {key: row for row, key in enumerate(zip(epoch.sat.tolist(), epoch.signal.tolist(), strict=True))}
 
 
+def _is_known(sat: int) -> bool:
+    """DF038 has slots 1 to 24; RTKLIB sends R26, a satellite beyond them, all the same."""
+    return sat // PRN_PER_SYSTEM != GLONASS or sat % PRN_PER_SYSTEM < 24
+
+
 LEGACY_SIGNALS = {signal(name) for name in ("G1C", "G2W", "R1C")}
 
 
@@ -77,7 +82,7 @@ async def test_convbin_reads_the_same_observations(shared_data, tmp_path, conver
         if convert != "legacy":
             assert set(here) == set(there)
         else:
-            assert {key for key in there if key[1] in LEGACY_SIGNALS} <= set(here)
+            assert {key for key in there if key[1] in LEGACY_SIGNALS and _is_known(key[0])} <= set(here)
         keys = [key for key in here if key in there]
         mine, other = [here[key] for key in keys], [there[key] for key in keys]
         metres = SPEED_OF_LIGHT_MPS / epoch.frequency_hz[other]
@@ -102,7 +107,8 @@ async def test_str2str_makes_the_same_1004_and_1012(shared_data, tmp_path):
     theirs = _by_satellite(frames_in(out.read_bytes()))
     ours = _by_satellite(derived(original, "legacy"))
     common = set(theirs) & set(ours)
-    assert len(common) > 10 * EPOCHS and not set(theirs) - set(ours)
+    missing = {key for key in set(theirs) - set(ours) if key[0] == 1004 or key[2] <= 24}
+    assert len(common) > 10 * EPOCHS and not missing
     for key in common:
         for name, limit in (("range_m", 0.0201), ("phase_m", 0.0211), ("cn0", 0.51)):
             assert abs(theirs[key][name] - ours[key][name]) <= limit, (key, name)

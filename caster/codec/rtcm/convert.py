@@ -8,9 +8,11 @@ All work on the integers of the wire, so a value changes by no more than the coa
 section 3.5.16, tables 3.5-80 to 89; section 3.5.2 and 3.5.4 for the legacy messages).
 """
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from math import isnan
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,26 +76,39 @@ def lower_msm(frame: bytes, kind: int) -> bytes:
     return encode_msm(replace(message, type=int(head[rows.TYPE]), head=head, satellites=satellites, raw=raw))
 
 
+def _lock_shorter() -> NDArray[np.int32]:
+    """Indicator DF402 by indicator DF407; reserved ones promise nothing."""
+    found = np.zeros(1024, np.int32)
+    found[: len(rows.LOCK_LONG)] = np.searchsorted(rows.LOCK_SHORT, rows.LOCK_LONG, "right") - 1
+    return found
+
+
+_LOCK_SHORTER: Final = _lock_shorter()
+_CN0_SHORTER: Final = np.array([0, *(min(max((cn0 + 8) >> 4, 1), 63) for cn0 in range(1, 1024))], np.int32)
+"""DF403 (1 dB-Hz) by DF408 (1/16 dB-Hz); 0 means that it is not known."""
+
+
 def _shorten(raw: NDArray[np.int32]) -> None:
     """The long fields of MSM6 and 7 as the short ones: DF405 to 400, 406 to 401, 407 to 402, 408 to 403."""
-    for row, long_bits, drop_bits in ((rows.FINE_RANGE, 20, 5), (rows.FINE_PHASE, 24, 2)):
-        _round_off(raw[row], long_bits, drop_bits)
-    indicator = raw[rows.LOCK]
-    known = indicator < len(rows.LOCK_LONG)  # larger ones are reserved and promise nothing
-    lock_ms = np.where(known, rows.LOCK_LONG[np.where(known, indicator, 0)], 0)
-    raw[rows.LOCK] = np.searchsorted(rows.LOCK_SHORT, lock_ms, "right") - 1
-    cn0 = raw[rows.CNR]
-    raw[rows.CNR] = np.where(cn0 > 0, np.clip((cn0 + 8) >> 4, 1, 63), 0)
+    _round_off(raw[rows.FINE_RANGE], 20, 5)
+    _round_off(raw[rows.FINE_PHASE], 24, 2)
+    raw[rows.LOCK] = _LOCK_SHORTER[raw[rows.LOCK]]
+    raw[rows.CNR] = _CN0_SHORTER[raw[rows.CNR]]
 
 
 def _round_off(field: NDArray[np.int32], bits: int, drop_bits: int) -> None:
     """Round to a coarser unit in place; the most negative number means "not valid" before and after."""
-    invalid = -(1 << (bits - 1))
-    lower = invalid >> drop_bits
-    rounded = np.clip((field + (1 << (drop_bits - 1))) >> drop_bits, lower + 1, -lower - 1)
-    field[:] = np.where(field == invalid, lower, rounded)
+    invalid = field == -(1 << (bits - 1))
+    lower = -(1 << (bits - 1 - drop_bits))
+    field += 1 << (drop_bits - 1)
+    field >>= drop_bits
+    np.maximum(field, lower + 1, out=field)
+    np.minimum(field, -lower - 1, out=field)
+    field[invalid] = lower
 
 
+_Values: TypeAlias = Sequence[float]
+"""One cell's values, by the rows of `msm_kernels`."""
 _L1: Final = {GPS: (("G1C", 0), ("G1P", 1), ("G1W", 1)), GLONASS: (("R1C", 0), ("R1P", 1))}
 _L2: Final = {
     GPS: (("G2W", 3), ("G2P", 1), ("G2L", 0), ("G2X", 0), ("G2S", 0), ("G2C", 0)),
@@ -112,6 +127,7 @@ _CODE_LIMIT_M: Final = 163.8
 _CN0_STEP: Final = 0.25
 _PLACES: Final = {GPS: 32, GLONASS: 24}
 """Satellites that DF009 and DF038 know; beyond them are SBAS and what is reserved."""
+_LOCK_LEGACY: Final = rows.LOCK_LEGACY.tolist()
 _GLONASS_TIME: Final = (1 << 27) - 1
 _SATELLITES_MAX: Final = 31
 """DF006 has 5 bits."""
@@ -164,16 +180,16 @@ class LegacyEncoder:
         }
         return encode(Message(_NUMBER[message.system], fields))
 
-    def _grouped(self, message: Msm) -> tuple[list[int], list[dict[int, NDArray[np.float64]]]]:
+    def _grouped(self, message: Msm) -> tuple[list[int], list[dict[int, _Values]]]:
         """Each satellite, and its values by signal; a phase that may be off by half a cycle is taken away."""
         values = message.values.copy()
         values[rows.PHASE_RANGE_M, message.half_cycle] = np.nan
-        groups: dict[int, dict[int, NDArray[np.float64]]] = {}
-        for column, (sat, code) in enumerate(zip(message.sat.tolist(), message.signal.tolist(), strict=True)):
-            groups.setdefault(sat, {})[code] = values[:, column]
+        groups: dict[int, dict[int, _Values]] = {}
+        for sat, code, cell in zip(message.sat.tolist(), message.signal.tolist(), values.T.tolist(), strict=True):
+            groups.setdefault(sat, {})[code] = cell
         return list(groups), list(groups.values())
 
-    def _satellite(self, sat: int, by_signal: Mapping[int, NDArray[np.float64]]) -> dict[str, Any] | None:
+    def _satellite(self, sat: int, by_signal: Mapping[int, _Values]) -> dict[str, Any] | None:
         """The fields of one satellite, or None where it cannot be sent."""
         system = sat // PRN_PER_SYSTEM
         l1 = _first(_L1[system], by_signal)
@@ -197,13 +213,13 @@ class LegacyEncoder:
         return fields | self._second(sat, channel, _first(_L2[system], by_signal), sent_m)
 
     def _second(
-        self, sat: int, channel: int | None, l2: tuple[int, int, NDArray[np.float64]] | None, sent_m: float
+        self, sat: int, channel: int | None, l2: tuple[int, int, _Values] | None, sent_m: float
     ) -> dict[str, Any]:
         if l2 is None:
             absent = {"l2_less_l1_code_m": CODE_INVALID_M, "l2_phase_less_l1_code_m": PHASE_INVALID_M}
             return {"l2_code": 0, "l2_lock": 0, "l2_cn0_dbhz": 0, **absent}
         code, indicator, values = l2
-        less_m = float(values[rows.PSEUDORANGE_M]) - sent_m
+        less_m = values[rows.PSEUDORANGE_M] - sent_m
         return {
             "l2_code": indicator,
             "l2_less_l1_code_m": less_m if abs(less_m) <= _CODE_LIMIT_M else CODE_INVALID_M,
@@ -212,10 +228,10 @@ class LegacyEncoder:
             "l2_cn0_dbhz": _cn0(values),
         }
 
-    def _phase_m(self, sat: int, code: int, channel: int | None, values: NDArray[np.float64], sent_m: float) -> float:
+    def _phase_m(self, sat: int, code: int, channel: int | None, values: _Values, sent_m: float) -> float:
         """Phase less the code as sent, rolled by 1500 cycles into its field; the same roll for as long as it fits."""
-        less_m = float(values[rows.PHASE_RANGE_M]) - sent_m
-        if np.isnan(less_m):
+        less_m = values[rows.PHASE_RANGE_M] - sent_m
+        if isnan(less_m):
             return PHASE_INVALID_M
         step_m = ROLLOVER_CYCLES * SPEED_OF_LIGHT_MPS / frequency_hz(code, channel)
         key = sat << 8 | code
@@ -225,9 +241,7 @@ class LegacyEncoder:
         return less_m + rolls * step_m
 
 
-def _first(
-    known: tuple[tuple[str, int], ...], by_signal: Mapping[int, NDArray[np.float64]]
-) -> tuple[int, int, NDArray[np.float64]] | None:
+def _first(known: tuple[tuple[str, int], ...], by_signal: Mapping[int, _Values]) -> tuple[int, int, _Values] | None:
     """Signal, indicator and values of the first of some signals that has a pseudorange, and one that can be."""
     for name, indicator in known:
         values = by_signal.get(signal(name))
@@ -236,10 +250,12 @@ def _first(
     return None
 
 
-def _lock(values: NDArray[np.float64]) -> int:
-    return int(np.searchsorted(rows.LOCK_LEGACY, np.nan_to_num(values[rows.LOCK_MS]), "right")) - 1
+def _lock(values: _Values) -> int:
+    lock_ms = values[rows.LOCK_MS]
+    return 0 if isnan(lock_ms) else bisect_right(_LOCK_LEGACY, lock_ms) - 1
 
 
-def _cn0(values: NDArray[np.float64]) -> float:
+def _cn0(values: _Values) -> float:
     """As the field DF015 can have it: 0.25 dB-Hz a step, 0 where not known."""
-    return min(float(np.nan_to_num(values[rows.CN0_DBHZ])), 255 * _CN0_STEP)
+    cn0_dbhz = values[rows.CN0_DBHZ]
+    return 0.0 if isnan(cn0_dbhz) else min(cn0_dbhz, 255 * _CN0_STEP)
