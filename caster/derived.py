@@ -169,8 +169,9 @@ class DerivedMountpoint(Mountpoint):
         if mountpoint.name != self.config.source:
             return
         self._let_go()
-        if not isinstance(mountpoint, StationMountpoint):
-            _log.warning("a stream can be made of a station or a relay alone", mount=self.name, source=mountpoint.name)
+        if not isinstance(mountpoint, StationMountpoint) or mountpoint.config.raw:
+            reason = "a stream can be made of RTCM 3 of a station or a relay alone"
+            _log.warning("no derived stream", mount=self.name, source=mountpoint.name, reason=reason)
             return
         self._station = mountpoint
         mountpoint.mount.tap(self._take)

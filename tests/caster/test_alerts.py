@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -85,6 +85,7 @@ def test_a_full_mailbox_counts_what_it_drops():
     assert (len(box), box.dropped) == (2, 3)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 3000), st.sampled_from(["A", "B"]), st.booleans()), max_size=40))
 def test_in_the_end_everybody_knows_the_last_state(events):
     """Whatever comes, what was told last of a station is how it is; and it changes with each telling."""

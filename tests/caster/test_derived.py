@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from caster.codec.rtcm import FrameReader, MsmEncoder, message_type
 from caster.config import MountConfig, load_config
@@ -188,6 +189,14 @@ async def test_a_rover_of_a_stream_made_of_a_relay_on_demand_starts_the_relay(
     await up.wait(lambda: len(upstream) == 1)
     await source.send(STATION)
     assert await peer.read(len(STATION)) == STATION
+
+
+@pytest.mark.parametrize("source", [{"raw": True}, {"kind": "alias", "target": "X"}])
+async def test_a_source_that_has_no_frames_is_told_so(start: StartService, source: dict[str, Any]) -> None:
+    with capture_logs() as logs:
+        service = await start(mounts=[*MOUNTS[:1], {"name": "M", **source}])
+    assert not service.caster.mountpoints.get("LOW").is_live
+    assert [log["source"] for log in logs if log["event"] == "no derived stream"] == ["M"]
 
 
 async def test_another_conversion_is_taken_when_the_configuration_is_read_again(start: StartService) -> None:

@@ -1,7 +1,7 @@
 """What fuzzing has found worth keeping goes through its target in every test run."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.corpus import FOLDER, kept
@@ -19,6 +19,7 @@ def test_the_kept_inputs_raise_nothing(name):
 
 
 @pytest.mark.parametrize("name", TARGETS)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_kept_inputs_that_are_cut_and_joined_raise_nothing(name, data):
     """Where atheris is not at hand: pieces of what it kept, in any order, with bytes of any kind between."""
