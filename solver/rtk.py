@@ -40,7 +40,9 @@ _FIXED_SIGMA_M: Final = 0.1
 """A position that integers make no better than this is called float."""
 _SLIP_M: Final = 0.02
 _SHARES: Final = (0.75, 0.55, 0.4, 0.3)
+_WHOLE_MIN: Final = 4
 _PART_MIN: Final = 5
+_RISK_MAX: Final = 0.3
 _PART_RISK_MAX: Final = 0.01
 """Failure rate beyond which a part is not fixed: several parts are tried, and each has its own chance to be wrong."""
 _START_M: Final = 20.0
@@ -337,29 +339,32 @@ class _Epoch:
             return self._fix(Quality.FIX, work.b, work.qb)
         return self._fix(Quality.DGNSS, work.position, position_m2)
 
-    def _resolve(self, m: int) -> bool:
+    def _resolve(self, m: int, least: int = _WHOLE_MIN) -> bool:
         work, options = self.work, self.options
         return fixing.resolve(
-            m, work.a, work.q, work.b, work.qba, work.qb, options.failure_rate, 0.3, options.ratio_floor, 4,
+            m, work.a, work.q, work.b, work.qba, work.qb, options.failure_rate, _RISK_MAX, options.ratio_floor, least,
             work.fixed, work.report,
         )  # fmt: skip
 
-    def _resolve_part(self, left: int, free: NDArray[np.int32]) -> bool:
-        """Try ever fewer ambiguities, the noisiest links first to go: one bad carrier spoils a whole set."""
+    def _resolve_part(self, left: int, free: NDArray[np.int32], least: int = _PART_MIN) -> bool:
+        """Try those without channel biases, then ever fewer, the noisiest first to go: one bad carrier spoils a set."""
         work = self.work
-        noise = self.links["phase_m2"][free[:left]] * (1.0 + work.innovations[free[:left]] ** 2)
-        by_quality = np.argsort(noise)
-        fixed = np.full(left, np.nan)
-        for share in _SHARES:
-            part = np.sort(by_quality[: int(left * share)])
-            if len(part) < _PART_MIN:
-                break
+        links = self.links[free[:left]]
+        by_quality = np.argsort(links["phase_m2"] * (1.0 + work.innovations[free[:left]] ** 2))
+        parts = [np.sort(by_quality[: int(left * share)]) for share in _SHARES]
+        alike = np.flatnonzero(links["sat"] // 64 != _GLONASS)
+        if len(alike) < left:
+            parts.insert(0, alike)
+        for part in parts:
             m = len(part)
+            if m < least:
+                continue
             a, q, qba = work.a[part], work.q[np.ix_(part, part)], np.ascontiguousarray(work.qba[:, part])
             if fixing.resolve(
                 m, a, q, work.b, qba, work.qb, self.options.failure_rate, _PART_RISK_MAX, self.options.ratio_floor,
-                _PART_MIN, work.fixed, work.report,
+                least, work.fixed, work.report,
             ):  # fmt: skip
+                fixed = np.full(left, np.nan)
                 fixed[part] = work.fixed[:m]
                 work.fixed[:left] = fixed
                 return True
@@ -540,7 +545,8 @@ class _Epoch:
             m, work.member, self.links, work.reference, used, notes, _HOLD_EPOCHS, 4.0, work.a, work.q, work.b,
             work.qba, work.qb, free, known, tally,
         )  # fmt: skip
-        accepted = self._resolve(left) or self._resolve_part(left, free)
+        least = (1, 2) if tally[0] >= _WHOLE_MIN else (_WHOLE_MIN, _PART_MIN)  # single ones may join those held
+        accepted = self._resolve(left, least[0]) or self._resolve_part(left, free, least[1])
         fixing.record_integers(n, self.links, work.reference, used, notes, _HOLD_EPOCHS, left, free, work.fixed, known)
         sigma_m = math.sqrt(max(np.trace(work.qb), 0.0))
         fixing.hold_integers(
@@ -556,6 +562,6 @@ class _Epoch:
             state.x,
             state.p,
         )
-        if (accepted or tally[0] >= 4) and sigma_m < _FIXED_SIGMA_M:
+        if (accepted or tally[0] >= _WHOLE_MIN) and sigma_m < _FIXED_SIGMA_M:
             return self._fix(Quality.FIX, work.b, work.qb)
         return self._fix(Quality.FLOAT, state.x[:3], state.p[:3, :3])

@@ -305,7 +305,27 @@ def _read_values(
                 if quantity <= _PHASE and place + 15 < stop and _ZERO < text[place + 15] <= _ZERO + 9:
                     digit[slot, 1] = text[place + 15] - _ZERO
         place += _WIDTH
+    if old:
+        _move_to_codes(layout, system, value, digit)
     return damaged
+
+
+@kernel
+def _move_to_codes(layout: Layout, system: int, value: NDArray[np.float64], digit: NDArray[np.uint8]) -> None:
+    """RINEX 2: give carriers whose own code this satellite lacks to the code of the band that it has.
+
+    A header that declares P2 and C2 gives L2 to P2; GLONASS satellites and newer GPS ones may have C2 alone.
+    """
+    for slot in range(layout.slots[system]):
+        if np.isnan(value[slot, _PHASE]) or not np.isnan(value[slot, _RANGE]):
+            continue
+        for other in range(layout.slots[system]):
+            same_band = layout.base_hz[system, other] == layout.base_hz[system, slot]
+            if same_band and np.isnan(value[other, _PHASE]) and not np.isnan(value[other, _RANGE]):
+                for quantity in (_PHASE, _DOPPLER, _STRENGTH):
+                    value[other, quantity], value[slot, quantity] = value[slot, quantity], np.nan
+                digit[other, 0], digit[other, 1] = digit[slot, 0], digit[slot, 1]
+                break
 
 
 @kernel

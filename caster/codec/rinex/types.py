@@ -5,7 +5,7 @@ means is chosen here as RINEX 3.05 section 9 and common converters do:
 
 * a code type is one signal: `_CODES_2` (GPS P1, P2 are 1W, 2W: with anti-spoofing on they are tracked semi-codeless);
 * the phase, Doppler and strength of a band belong to its code: on band 1 to C1 rather than P1, on band 2 to P2 rather
-  than C2, whichever of them the header declares;
+  than C2, whichever of them the header declares and the satellite has;
 * the letters A, B, C, D of RINEX 2.12 name L1 C/A, L1C, L2C and the GLONASS C/A code of band 2.
 
 BeiDou B1I was named 1I in RINEX 3.02 and 2I in 3.01 and from 3.03; band 1 is B1C from 3.04 on.

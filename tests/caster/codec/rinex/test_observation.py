@@ -99,6 +99,24 @@ def test_rinex_2_phases_belong_to_the_code_of_their_band() -> None:
     assert (first.phase_cycles[glonass], first.cn0_dbhz[glonass]) == (111982965.979, 48.0)
 
 
+def test_rinex_2_phases_go_to_the_code_that_a_satellite_has() -> None:
+    """A header with C2 and P2: L2 and its strength are P2's, but where a satellite has C2 alone they are C2's."""
+    types = "     7    L1    L2    C1    P2    P1    S1    S2"
+    header = HEADER_2.replace(types, "     5    L2    C2    P2    S2    C1".ljust(len(types)))
+    values = (
+        "  98414080.647    24033720.416    24033721.351          40.000    24033719.353\n"
+        "  82971205.113    21309646.971                          38.000    21309644.000\n"
+    )
+    text = header + " 21  1  1  0  0  0.0000000  0  2G07R24\n" + values
+    (epoch,) = epochs_of(text)
+    precise, civil = row(epoch, "G07", "2W"), row(epoch, "R24", "2C")
+    assert (epoch.phase_cycles[precise], epoch.cn0_dbhz[precise]) == (98414080.647, 40.0)
+    assert math.isnan(epoch.phase_cycles[row(epoch, "G07", "2X")])
+    assert (epoch.phase_cycles[civil], epoch.pseudorange_m[civil]) == (82971205.113, 21309646.971)
+    assert epoch.cn0_dbhz[civil] == 38.0
+    assert not ((epoch.sat == satellite_of_name("R24")) & (epoch.signal == signal("R2P"))).any()
+
+
 def test_rinex_2_epochs_continue_over_lines_and_a_cut_file_gives_what_it_has() -> None:
     reader = ObservationFile((HEADER_2 + BODY_2 + "  26298057.858\n\n" * 5).encode())
     assert len(list(reader.epochs())) == 2
