@@ -8,7 +8,9 @@ import pytest
 
 from solver.model import SLIP, Quality
 from solver.rtk import RtkOptions, RtkState, process
+from solver.signals import GLONASS, RINEX_CODE
 from solver.timescale import NS
+from tests.solver import recordings
 
 _SPEC = importlib.util.spec_from_file_location("baseline", Path(__file__).with_name("baseline.py"))
 baseline = importlib.util.module_from_spec(_SPEC)
@@ -111,3 +113,40 @@ def test_noisy_codes_float_rather_than_fix_wrongly():
         fixed = np.array([fix.quality == Quality.FIX for fix in fixes])
         wrong += int((np.abs(errors[fixed]).max(axis=1) > 0.15).sum()) if fixed.any() else 0
     assert wrong == 0
+
+
+def with_channel_bias(epoch, slope_m):
+    """An epoch of a receiver whose GLONASS carriers are longer by so much for each channel number."""
+    first = np.array([name[:1] == "1" for name in np.array(RINEX_CODE)[epoch.signal]])
+    step_hz, centre_hz = np.where(first, 562_500.0, 437_500.0), np.where(first, 1_602e6, 1_246e6)
+    glonass = epoch.sat // 64 == GLONASS
+    channel = np.where(glonass, np.round((epoch.frequency_hz - centre_hz) / step_hz), 0.0)
+    return replace(epoch, phase_cycles=epoch.phase_cycles + channel * slope_m * epoch.frequency_hz / 299_792_458.0)
+
+
+def test_receivers_of_one_make_have_no_glonass_bias_and_their_integers_are_fixed(shared_data):
+    """Two mosaic-X5: like makes agree (Wanninger 2012)."""
+    real = recordings.nagoya(shared_data)
+    state, options = RtkState(), RtkOptions()
+    for rover, base in zip(real.rover[:40], real.base[:40], strict=True):
+        process(state, rover, base, real.base_ecef_m, real.ephemerides, options)
+    found_m, variance_m2 = state.channels
+    assert found_m == pytest.approx([0.0, 0.0], abs=0.004)
+    assert (np.sqrt(variance_m2) < 0.004).all()
+    glonass = state.keys[: state.count] // 1024 // 64 == GLONASS
+    assert (state.notes["agreed"][: state.count][glonass] > 10).all()
+    state.x[:], state.p[:] = 0.0, 0.0
+    state.recall_channels(options.channel_bias_m)
+    assert state.x[8:10] == pytest.approx(found_m), "a new filter starts with it"
+    assert state.p[8, 8] > variance_m2[0]
+
+
+@pytest.mark.parametrize("slope_m", [0.025, -0.04])
+def test_receivers_of_other_makes_spoil_neither_the_fix_nor_the_position(shared_data, slope_m):
+    real = recordings.nagoya(shared_data)
+    state = RtkState()
+    for epoch, base in zip(real.rover[:40], real.base[:40], strict=True):
+        rover = with_channel_bias(epoch, slope_m)
+        fix = process(state, rover, base, real.base_ecef_m, real.ephemerides, RtkOptions())
+        assert fix.quality == Quality.FIX
+        assert np.linalg.norm(fix.position_ecef_m - real.rover_ecef_m) < 0.012
