@@ -30,8 +30,8 @@ from stations.solve import Job, prepare, signal_mask
 __all__ = ["Row", "run", "write_results"]
 
 ROVERS: Final = 1000
-SECONDS: Final = 5
-WARM_SECONDS: Final = 2
+SECONDS: Final = 4
+WARM_SECONDS: Final = 1
 """Each rover's first epochs, in which its filter grows, are not timed."""
 _SYSTEMS: Final = "GEC"
 _HEAD: Final = """# Rovers at 1 Hz in one process
