@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SingleAverage", "antennas_of", "average_singles", "enu_deviations_m", "fix_of", "line_of", "solve_session"]
 
-SINGLE_BIAS_ENU_M: Final = (1.0, 1.0, 2.0)
-"""What no averaging takes off single positions (broadcast orbits, ionosphere, troposphere), 1 sigma: the RMS of the
-averages of the recordings in `bench/results/accuracy-single.md` is 0.8 m east and north and 1.9 m up."""
+SINGLE_BIAS_ENU_M: Final = (1.2, 1.2, 1.5)
+"""What no averaging takes off single positions (broadcast orbits, ionosphere, troposphere), 1 sigma: averages of eight
+recordings of Japan, Australia and the Netherlands are off by 0.4, 1.2, 1.2 m RMS east, north and up."""
 _EPOCHS_MAX: Final = 1500
 
 

@@ -11,6 +11,7 @@ import typer
 
 from caster.errors import SourceError
 from stations.commands.addresses import mount_address
+from stations.commands.solve import ManyValues
 from stations.commands.survey import survey
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Base stations: push their streams, check them, survey their antennas.")
-app.command()(survey)
+app.command(cls=ManyValues)(survey)
 
 
 @app.command()

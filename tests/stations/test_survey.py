@@ -79,3 +79,11 @@ def test_the_command_prints_coordinates_covariance_and_frame():
         "CGCS2000 at 2000.000",
     ):
         assert text in result.output
+
+
+def test_an_option_of_files_takes_several_of_them():
+    words = ["station", "survey", str(ROVER), "--base", str(BASE), str(BASE), "--nav", str(NAV)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert result.output.count("base 3034078M1.21O: ") == 2
+    assert "which was not stated (--frame)" in result.output
