@@ -176,7 +176,7 @@ def _together(alone: Survey, lines: list[BaseLine], bases: Bases, warnings: list
         position_ecef_m=adjusted.position_ecef_m[0],
         covariance_m2=adjusted.covariance_m2[:3, :3],
         quality=best,
-        lines=good + [line for line in lines if line not in good],
+        lines=good + [line for line in lines if line.solution.quality != best],
         adjusted=adjusted,
     )
 
