@@ -130,6 +130,7 @@ class Listen(_Model):
     hosts: tuple[str, ...] = ("0.0.0.0", "::")
     port: Annotated[int, Field(ge=0, le=65535)] = 2101
     queue: Count = 2000
+    workers: Annotated[int, Field(ge=0, le=64)] = 0
     trusted: tuple[IPvAnyNetwork, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
     proxies: tuple[IPvAnyNetwork, ...] = ()
 

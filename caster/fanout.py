@@ -6,13 +6,17 @@ descriptors, with the lock released. A rover whose socket does not take all is l
 transport, which waits for the socket to drain and finds out about errors: asyncio's own flow control (`pause_writing`,
 `resume_writing`) says when a rover leaves the array and when it comes back. Rovers by TLS are never in it.
 
+Rovers whose sockets another process holds (`caster.holders`) are reached by one message for all of them.
+
 Rules: nothing is sent past a transport that still holds bytes, so that no frame is torn or overtaken; a descriptor
 leaves the array before its socket is closed (`connection_lost` comes first), so that none is used again by mistake.
 """
 
 import asyncio
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numba import types
@@ -21,7 +25,7 @@ from caster.codec.ntrip import encode_chunk
 from caster.codec.websocket import encode_message
 from solver.jit import kernel
 
-__all__ = ["CODINGS", "Coding", "Fanout", "Subscriber", "compile_sends"]
+__all__ = ["CODINGS", "Coding", "Fanout", "Link", "Subscriber", "compile_sends"]
 
 Coding: TypeAlias = Literal["plain", "chunked", "websocket"]
 CODINGS: Final[Mapping[Coding, Callable[[bytes], bytes]]] = {
@@ -32,6 +36,7 @@ CODINGS: Final[Mapping[Coding, Callable[[bytes], bytes]]] = {
 """How a stream's bytes are wrapped for a rover: once for each coding, not for each rover."""
 
 _FIRST_SIZE: Final = 8
+_NUMBERS: Final = itertools.count()
 _SEND_FLAGS: Final = 0x40 | 0x4000  # MSG_DONTWAIT | MSG_NOSIGNAL on Linux
 # ssize_t send(int, const void *, size_t, int)
 _libc_send: Any = types.ExternalFunction("send", types.intp(types.int32, types.voidptr, types.uintp, types.int32))
@@ -54,6 +59,19 @@ def _send_all(fds: Any, count: int, data: Any, short: Any) -> int:
     return rows
 
 
+class Link(Protocol):
+    """A process that holds sockets, as a fan-out sees it."""
+
+    def join(self, number: int, group: int) -> None:
+        """A rover is one of a fan-out's."""
+
+    def leave(self, number: int) -> None:
+        """A rover follows nothing any more."""
+
+    def publish(self, group: int, wire: bytes) -> None:
+        """Send bytes to the rovers of a fan-out that the process holds."""
+
+
 class Subscriber:
     """One rover's outlet: bounded, and never torn.
 
@@ -67,6 +85,8 @@ class Subscriber:
         fd: Of the socket; -1 where all bytes must go through the transport.
         fanout: The group that the rover is in, or None.
         place: Where in the group's array the rover is; -1 while it is served through its transport.
+        link: To the process that holds the socket; None: this one does.
+        number: What the rover is called there.
     """
 
     __slots__ = (
@@ -78,6 +98,8 @@ class Subscriber:
         "dropped",
         "fanout",
         "fd",
+        "link",
+        "number",
         "place",
         "stalled_since",
     )
@@ -93,11 +115,24 @@ class Subscriber:
         self.fd = _direct_fd(transport)
         self.fanout: Fanout | None = None
         self.place = -1
+        self.link: Link | None = None
+        self.number = -1
 
     @property
     def sent_bytes(self) -> int:
         """Stream bytes handed to the socket or its transport."""
-        return self._sent_bytes + (self.fanout.sent_bytes if self.fanout and self.place >= 0 else 0)
+        together = self.fanout is not None and (self.place >= 0 or self.link is not None)
+        return self._sent_bytes + (self.fanout.sent_bytes if self.fanout is not None and together else 0)
+
+    def move(self, transport: asyncio.WriteTransport, link: Link, number: int) -> None:
+        """Go on with a socket that another process holds."""
+        fanout = self.fanout
+        if fanout is not None:
+            fanout.discard(self)
+        self._write, self._pending = transport.write, transport.get_write_buffer_size
+        self.fd, self.link, self.number, self.stalled_since = -1, link, number, None
+        if fanout is not None:
+            fanout.add(self)
 
     def send(self, data: bytes) -> bool:
         """Send whole frames; False where the rover is too far behind and loses them."""
@@ -139,11 +174,15 @@ class Fanout:
     """Rovers who all get the same bytes.
 
     Attributes:
-        sent_bytes: What each rover of the array has got since the start, had it always been in it.
+        number: Unique in this process.
+        sent_bytes: What each rover that keeps up has got since the start, had it always been here.
     """
 
     def __init__(self) -> None:
+        self.number = next(_NUMBERS)
         self.sent_bytes = 0
+        self._held: set[Subscriber] = set()
+        self._links: Counter[Link] = Counter()
         self._direct: list[Subscriber] = []
         self._others: set[Subscriber] = set()
         self._fds = np.empty(_FIRST_SIZE, np.int32)
@@ -151,28 +190,36 @@ class Fanout:
 
     def __len__(self) -> int:
         """How many rovers there are."""
-        return len(self._direct) + len(self._others)
+        return len(self._direct) + len(self._others) + len(self._held)
 
     def __iter__(self) -> Iterator[Subscriber]:
         """All rovers."""
         yield from self._direct
         yield from self._others
+        yield from self._held
 
     def add(self, rover: Subscriber) -> None:
         """A rover comes; it is in no other group."""
         rover.fanout = self
+        if rover.link is not None:
+            self._hold(rover, rover.link)
+            return
         self._others.add(rover)
         self.arrange(rover)
 
     def discard(self, rover: Subscriber) -> None:
         """A rover leaves; it is no error if it has left before."""
         if rover.fanout is self:
+            if rover.link is not None:
+                self._release(rover, rover.link)
             self._leave_array(rover)
             self._others.discard(rover)
             rover.fanout = None
 
     def arrange(self, rover: Subscriber) -> None:
         """Put a rover where it belongs: into the array while its socket takes all."""
+        if rover.link is not None:
+            return
         direct = rover.fd >= 0 and rover.stalled_since is None
         if direct and rover.place < 0:
             self._others.discard(rover)
@@ -184,6 +231,9 @@ class Fanout:
     def send(self, wire: bytes) -> None:
         """Send bytes in the rovers' form to all of them."""
         others = list(self._others)  # not those who are left to their transports below: they have got theirs
+        self.sent_bytes += len(wire)
+        for link in self._links:
+            link.publish(self.number, wire)
         if self._direct:
             self._send_direct(wire)
         for rover in others:
@@ -191,11 +241,24 @@ class Fanout:
 
     def _send_direct(self, wire: bytes) -> None:
         rows = _send_all(self._fds, len(self._direct), np.frombuffer(wire, np.uint8), self._short)
-        self.sent_bytes += len(wire)
         if rows:
             behind = [(self._direct[place], sent) for place, sent in self._short[:rows].tolist()]
             for rover, sent in behind:
                 rover.send_rest(wire, sent)
+
+    def _hold(self, rover: Subscriber, link: Link) -> None:
+        self._held.add(rover)
+        rover.count(-self.sent_bytes)
+        self._links[link] += 1
+        link.join(rover.number, self.number)
+
+    def _release(self, rover: Subscriber, link: Link) -> None:
+        self._held.discard(rover)
+        rover.count(self.sent_bytes)
+        link.leave(rover.number)
+        self._links[link] -= 1
+        if not self._links[link]:
+            del self._links[link]
 
     def _enter_array(self, rover: Subscriber) -> None:
         rover.place = len(self._direct)

@@ -25,6 +25,7 @@ from caster.errors import ConfigError, RefusedError
 from caster.fanout import Coding
 from caster.gate import Certificate, Gate, is_within
 from caster.hangups import Hangups
+from caster.holders import Holders
 from caster.logins import Authenticator
 from caster.mountpoints import Mountpoint, Mountpoints
 from caster.session import BANNED, Connection
@@ -77,6 +78,7 @@ class Server:
         counters: What has happened.
         on_end: Called with each connection that ends.
         hangups: Tells when half-closed clients have gone.
+        holders: Processes that hold rovers' sockets, where there are any.
         port: The port listened on (of interest where the configuration says 0).
         tls_ports: The ports with TLS, one for each `[[tls]]`.
     """
@@ -98,6 +100,7 @@ class Server:
         self.connections: set[Connection] = set()
         self.on_end: list[Callable[[Connection], object]] = []
         self.hangups = Hangups()
+        self.holders = Holders(config.listen.workers)
         self.port = 0
         self.tls_ports: list[int] = []
         self._watched: set[Connection] = set()
@@ -128,6 +131,7 @@ class Server:
         """
         certificates = [Certificate(config) for config in self.config.tls]
         try:
+            await self.holders.start()
             self.port = await self._listen("listen", self.config.listen, None)
             for number, certificate in enumerate(certificates):
                 self.tls_ports.append(await self._listen(f"tls[{number}]", self.config.tls[number], certificate))
@@ -155,6 +159,7 @@ class Server:
         await asyncio.gather(*self._handshakes, *filter(None, [self._sweeper]), return_exceptions=True)
         for listener in self._listeners:
             await listener.wait_closed()
+        await self.holders.stop()
         self.hangups.close()
 
     def reload(self, config: Config) -> None:

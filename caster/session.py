@@ -141,7 +141,8 @@ class Connection(asyncio.Protocol):
         if self._reason or self.transport.get_extra_info("sslcontext") is not None:  # TLS ends both ways at once
             return False
         self._watched = self.transport.get_extra_info("socket")
-        self.server.hangups.watch(self._watched, self._on_hangup)
+        if self._watched is not None:  # None: another process holds it, and watches
+            self.server.hangups.watch(self._watched, self._on_hangup)
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -296,6 +297,22 @@ class Connection(asyncio.Protocol):
         """The connection has ended, or its client has gone during the handshake."""
         return bool(self._reason) or self.transport.is_closing()
 
+    @property
+    def rover(self) -> "RoverSession | None":
+        """The session of a connection that is a rover's."""
+        return self._handler if isinstance(self._handler, RoverSession) else None
+
+    @property
+    def is_movable(self) -> bool:
+        """Another process may hold the socket: no end was met or reached, and nothing waits."""
+        return not (self.is_closing or self._watched or self.transport.get_write_buffer_size())
+
+    def move(self, transport: asyncio.Transport) -> None:
+        """Go on with another transport to the same client; the present one is let go without a word to the client."""
+        self.transport.set_protocol(asyncio.Protocol())
+        self.transport.abort()
+        self.transport = transport
+
     def finish(self, data: bytes, reason: str = "answered") -> None:
         """Send a whole answer and end."""
         self.transport.write(data)
@@ -337,6 +354,8 @@ class Connection(asyncio.Protocol):
             self.data_received(trailing)
         if not self.transport.is_closing():
             self.transport.resume_reading()
+        if self.rover is not None and self.rover.is_following:
+            self.server.holders.offer(self)
 
     def _on_hangup(self) -> None:
         """A client that seemed to have half-closed has gone."""
@@ -418,6 +437,11 @@ class RoverSession:
     def dropped(self) -> int:
         """Publishes that were lost because it was too slow."""
         return self.outlet.dropped
+
+    @property
+    def is_following(self) -> bool:
+        """It gets a mountpoint's stream rather than answers of its own."""
+        return self._mount is not None
 
     def begin(self) -> None:
         """The head has been sent: subscribe, and take the position that came with the request."""

@@ -23,6 +23,9 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", envvar="DIPPER_DATA_DIR", help="Accounts and archive.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that send to rovers, besides the one that does the rest.")
+    ] = None,
     json_log: Annotated[bool, typer.Option("--json-log", help="Log lines as JSON.")] = False,
 ) -> None:
     """Run the caster and its services: SIGHUP reads the configuration again, SIGTERM drains and stops.
@@ -33,7 +36,7 @@ def serve(
     from caster.logs import configure_logs
 
     def read() -> "Config":
-        return load_config(config, data_dir=data_dir, **{"listen.port": port})
+        return load_config(config, data_dir=data_dir, **{"listen.port": port, "listen.workers": workers})
 
     settings = read()
     configure_logs(as_json=json_log or not sys.stderr.isatty())
