@@ -51,12 +51,14 @@ class Running:
         port: For rovers.
         push_port: For sources.
         push_protocol: How sources speak to it.
+        workers: Processes that share its connections.
     """
 
     pid: int
     port: int
     push_port: int
     push_protocol: Literal["ntrip1", "raw"] = "ntrip1"
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def _dipper(python: Path, setup: Setup, folder: Path) -> Iterator[Running]:
     with started([str(python), "-m", "stations", "serve", "--config", str(config), *workers], log) as process:
         wait_listening(process, port, log, _WARM_START_S)
         wait_idle(process.pid)
-        yield Running(process.pid, rover_port, port)
+        yield Running(process.pid, rover_port, port, workers=setup.workers)
 
 
 def _tls_port(folder: Path) -> int:

@@ -18,7 +18,7 @@ SCENARIOS: Final = (
     Scenario("not-stalled", "3,000 rovers, 10 Hz", 3_000, 1, 10.0, 15.0),
     Scenario("stalled", "the same, and 1,000 that stop reading", 4_000, 1, 10.0, 75.0, stalled=1_000),
     Scenario("tls", "2,000 rovers by TLS, 1 Hz", 2_000, 1, 1.0, 15.0, tls=True),
-    Scenario("workers", "19,000 rovers on 2 worker processes, 1 Hz", 19_000, 1, 1.0, 20.0, workers=2),
+    Scenario("workers", "21,000 rovers, held by 2 worker processes, 1 Hz", 21_000, 1, 1.0, 20.0, workers=2),
     Scenario(
         "soak", "an hour, 5,000 rovers that come and go, a source that flaps", 5_000, 10, 1.0, 3600.0,
         churn_s=120.0, flap_s=60.0, slow=True,

@@ -133,7 +133,7 @@ class Load:
             BenchError: The caster refuses sources, or this machine cannot hold so many connections.
         """
         plan, caster = self._plan, self._caster
-        need_descriptors(plan.rovers + len(plan.mount_names), "the caster")
+        need_descriptors(plan.rovers // caster.workers + len(plan.mount_names), "the caster")
         push_plan = PushPlan(
             "127.0.0.1", caster.push_port, plan.mount_names, plan.rate_hz, caster.push_protocol, PASSWORD, plan.flap_s
         )

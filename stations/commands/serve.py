@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import sys
 import threading
 from collections.abc import Callable
@@ -39,6 +40,7 @@ def serve(
         return load_config(config, data_dir=data_dir, **{"listen.port": port, "listen.workers": workers})
 
     settings = read()
+    _raise_descriptors()
     configure_logs(as_json=json_log or not sys.stderr.isatty())
     _warm_up_loop()
     asyncio.run(_serve(settings, read))
@@ -52,6 +54,12 @@ async def _serve(settings: "Config", read: "Callable[[], Config]") -> None:
     async with Caster(settings, [PositioningService()], inherited_sockets()) as caster:
         await caster.run_until_signal(read, lambda: _ready(caster), Notifier.from_environment())
         typer.echo("dipper: stopping", err=True)
+
+
+def _raise_descriptors() -> None:
+    """Use as many open files as the system allows: the usual soft limit of 1,024 is for programs that use `select`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _ready(caster: "Caster") -> None:

@@ -1,6 +1,7 @@
 """`dipper serve` as a process: it listens, takes signals, and works on the database that `dipper account` works on."""
 
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -43,6 +44,8 @@ def test_serve_listens_reloads_and_stops_by_signals(
     process, port, said = served
     assert "the operator's account is 'operator', its password" in said
     assert ask(port, b"GET / HTTP/1.0\r\n\r\n").startswith(b"SOURCETABLE 200 OK")
+    soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard  # a thousand open files are too few rovers
 
     add = [*DIPPER, "account", "add", "base", "--role", "station", "--password-stdin", "--data-dir", str(tmp_path)]
     subprocess.run(add, input="secret", text=True, check=True, capture_output=True)
