@@ -66,6 +66,7 @@ def main(
     options.ionoopt, options.tropopt = rtklib.IONOOPT_BRDC, rtklib.TROPOPT_SAAS
     options.sateph, options.soltype = rtklib.EPHOPT_BRDC, 0
     options.modear, options.glomodear = _INSTANTANEOUS if instantaneous else _CONTINUOUS, 0
+    options.gpsmodear = options.bdsmodear = 1  # the default leaves BeiDou float
     options.thresar[1] = _POSITION_VARIANCE_M2
     options.eratio[0] = options.eratio[1] = _CODE_NOISE_RATIO
     options.refpos = _BASE_BY_ECEF
