@@ -71,7 +71,7 @@ class GgaExtractor:
                 self._tail = data[max(at, start) :]
                 return found
             at = end if end >= 0 else mark + 4
-            if start >= 0 and data[start : start + 1] == b"$" and end >= 0:
+            if start >= 0 and data[start : start + 1] == b"$" and data[start + 1 : mark].isalnum() and end >= 0:
                 self._take(data[start:end], found)
         self._tail = data[max(at, len(data) - 6) :]  # "$GPGGA" may be cut anywhere
         return found
@@ -122,7 +122,7 @@ def _line_end(data: bytes, start: int, stop: int) -> int:
 
 
 def _read_fields(fields: list[str], line: bytes) -> Gga | None:
-    if len(fields) < 10 or len(fields[0]) != 5 or not fields[0].endswith("GGA"):
+    if len(fields) < 10 or len(fields[0]) != 5 or not (fields[0].isalnum() and fields[0].endswith("GGA")):
         return None
     latitude = _angle(fields[2], fields[3], "N", "S", 90.0)
     longitude = _angle(fields[4], fields[5], "E", "W", 180.0)

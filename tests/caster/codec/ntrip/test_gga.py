@@ -89,3 +89,9 @@ def test_any_split_finds_the_same_sentences(parts: list[bytes]) -> None:
 def test_any_text_is_a_sentence_or_none(text: str) -> None:
     gga = parse_gga("$GPGGA," + text)
     assert gga is None or gga.latitude_deg is None or abs(gga.latitude_deg) <= 90
+
+
+def test_a_talker_with_a_line_end_inside_is_none():
+    """As fuzzing has found it: it was read where the line came whole, and passed over where it came in pieces."""
+    data = b"$\nNGGA,120000.00,3030.00,N,11418.00,E,1,12,1.0,50.0,M,0.0,M,,\r\n"
+    assert GgaExtractor().receive_data(data) == [] and parse_gga(data) is None
