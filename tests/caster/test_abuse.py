@@ -39,6 +39,7 @@ async def ask_quietly(service: Service, data: bytes) -> bytes:
 
 async def test_a_storm_of_wrong_passwords_ends_in_a_ban_that_names_itself(start: StartService) -> None:
     service = await start(**UNTRUSTED, **{"bans.wrong_passwords": 5})
+    service.caster.bans._clock = lambda: 1000.0  # the reason is told once a second
     await service.feed()
     for _ in range(10):  # the base station's session doubles the limit
         assert b" 401 " in await service.ask(WRONG)
@@ -82,7 +83,7 @@ async def test_an_operator_s_ban_ends_sessions_and_an_automatic_one_does_not(sta
     assert await rover.all() == b""
 
 
-async def test_wrong_passwords_wait_in_the_tarpit_without_a_task_each_time_longer(start: StartService) -> None:
+async def test_wrong_passwords_wait_in_the_tarpit_each_time_longer(start: StartService) -> None:
     service = await start(**{"listen.trusted": [], "limits.refusal_delay_s": 0.05, "limits.refusal_delay_max_s": 0.4})
     await service.feed()
     took = []
@@ -92,11 +93,16 @@ async def test_wrong_passwords_wait_in_the_tarpit_without_a_task_each_time_longe
         took.append(time.monotonic() - began)
     for least, delay in zip((0.05, 0.1, 0.2, 0.4, 0.4), took, strict=True):
         assert least <= delay
-    peers = [await service.connect(WRONG) for _ in range(20)]
+    await service.wait(lambda: service.caster.server._delayed == 0)
+
+
+async def test_the_tarpit_holds_no_task(start: StartService) -> None:
+    service = await start(**{"limits.refusal_delay_s": 60.0})
+    await service.feed()
+    for _ in range(20):
+        await service.connect(WRONG)
     await service.wait(lambda: service.caster.server._delayed == 20)
     assert len(service.caster.server._handshakes) == 0
-    assert (await peers[0].all()).startswith(b"HTTP/1.1 401")
-    await service.wait(lambda: service.caster.server._delayed == 0)
 
 
 async def test_a_full_tarpit_refuses_at_once(start: StartService) -> None:
@@ -119,7 +125,7 @@ async def test_a_storm_of_guesses_lets_another_address_log_in_between(start: Sta
     for k in range(150):
         login = get_request("M", "x", version=2, credentials=Credentials("rover", f"guess {k}"))
         await service.connect(guesser + login)
-    await service.wait(lambda: len(logins._verifying) > 50)
+    await service.wait(lambda: len(logins._verifying) > 20)
     rover = await service.connect(source + RIGHT)
     assert (await rover.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
     assert len(logins._verifying) > 0, "the guesses were still waiting"
@@ -236,7 +242,7 @@ async def test_a_client_that_never_reads_its_refusal_is_closed(start: StartServi
 
 async def test_a_full_disk_stops_no_stream_and_what_waited_is_written_later(start: StartService) -> None:
     """SQLite says what it says on a full disk once the file may not grow."""
-    service = await start(**UNTRUSTED, **{"bans.wrong_passwords": 1, "bans.refresh_s": 0.02, "positions.enabled": True})
+    service = await start(**{"positions.enabled": True, "bans.refresh_s": 600.0})
     caster, database = service.caster, service.caster.database
     usage, positions = caster.usage, caster.positions
     assert usage is not None and positions is not None
