@@ -81,15 +81,17 @@ class Session:
             DipperError: the file cannot be read, or holds none.
         """
         data = read_plain(path)
-        before = len(self.ephemerides)
+        own = Session()  # what another file has said before counts as well
+        own._channels = self._channels
         if _is_rinex(data):
             navigation = _named(path, read_navigation, data)
-            self.ephemerides.update(navigation.ephemerides)
+            own.ephemerides.update(navigation.ephemerides)
             self.warnings += [f"{path}: {warning}" for warning in navigation.warnings]
         else:
-            self._read_stream(path, data, Recording(), None)
-        if len(self.ephemerides) == before:
+            own._read_stream(path, data, Recording(), None)
+        if not len(own.ephemerides):
             raise SourceError(f"{path}: no ephemerides in it")
+        self.ephemerides.update(own.ephemerides.snapshot())
         for record in self.ephemerides.snapshot().glonass:
             if record["sat"] // PRN_PER_SYSTEM == GLONASS:
                 self._channels[record["sat"] % PRN_PER_SYSTEM] = record["channel"]

@@ -103,6 +103,14 @@ def test_several_files_make_one_recording_and_warnings_name_their_file(tmp_path:
     assert any(warning.startswith(f"{damaged}: line 16: ") for warning in recording.warnings)
 
 
+def test_the_same_navigation_file_may_be_given_twice() -> None:
+    session, path = Session(), package_file("cssrlib", "data/SEPT078M.21P")
+    session.read_navigation(path)
+    once = len(session.ephemerides)
+    session.read_navigation(path)
+    assert len(session.ephemerides) == once > 0
+
+
 def test_a_mixed_log_gives_the_denser_observations_and_all_ephemerides(shared_data: Path) -> None:
     session = Session()
     recording = session.read(list((shared_data / "jd-walk-20181009").glob("base-*.ubx.gz")))
