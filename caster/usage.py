@@ -282,17 +282,21 @@ class UsageRecorder:
 
     async def _write(self) -> None:
         writing, self._unwritten = self._unwritten, _Unwritten()
+        self._spend(writing, 1)  # now: a quota holds while the database takes its time
         sums = [{"day": day, "account": account, **counts} for (day, account), counts in writing.sums.items()]
         try:
             await self._store.write(list(writing.sessions.values()), sums)
         except self._store.errors as error:
+            self._spend(writing, -1)
             self._unwritten.put_back(writing)
             self._tell(error)
             return
         self._tell(None)
-        for name, count in writing.by_group.items():
+
+    def _spend(self, unwritten: _Unwritten, sign: int) -> None:
+        for name, count in unwritten.by_group.items():
             day, month = self._spent.get(name, (0, 0))
-            self._spent[name] = (day + count, month + count)
+            self._spent[name] = (day + sign * count, month + sign * count)
 
     async def read_spent(self) -> None:
         """Read what groups have used, other processes' part included."""
