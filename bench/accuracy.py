@@ -34,6 +34,7 @@ __all__ = [
     "Row",
     "Set",
     "errors_of",
+    "job_of",
     "rows_of_sets",
     "run",
     "systems_mask",
@@ -237,17 +238,8 @@ def _rows(item: Set, programs: dict[str, str]) -> Iterator[Row]:
 
 def _ours(item: Set, mode: str, systems: str, truth: Truth) -> tuple[Row, int]:
     """Our row, and how many epochs there were."""
-    folder = DATA / item.folder
     began = time.monotonic()
-    job: Job = prepare(
-        mode,
-        [folder / item.rover],
-        [folder / item.base] if mode != "single" else [],
-        [folder / name for name in item.navigation],
-        Selection(systems=systems, elevation_mask=float(np.radians(ELEVATION_MASK_DEG))),
-        np.array(item.base_ecef_m) if item.base_ecef_m else None,
-        interval_s=item.interval_s,
-    )
+    job = job_of(item, mode, systems)
     fixes = [fix for fix in solve_job(job) if fix.quality != Quality.NONE]
     seconds = time.monotonic() - began
     errors = errors_of([(fix.time_ns, fix.position_ecef_m) for fix in fixes], truth)
@@ -275,6 +267,21 @@ def _theirs(item: Set, mode: str, systems: str, truth: Truth, program: str, file
     solution: Solution | None = read_pos(text) if "Q" in text else None
     fixes = list(zip(solution.time_ns.tolist(), solution.position_ecef_m, strict=True)) if solution else []
     return _row(item, mode, systems, "rnx2rtkp", errors_of(fixes, truth), len(fixes), expected, UNKNOWN, seconds)
+
+
+def job_of(item: Set, mode: str, systems: str, *, instantaneous: bool = False) -> Job:
+    """A set as `dipper solve` reads it."""
+    folder = DATA / item.folder
+    return prepare(
+        mode,
+        [folder / item.rover],
+        [folder / item.base] if mode != "single" else [],
+        [folder / name for name in item.navigation],
+        Selection(systems=systems, elevation_mask=float(np.radians(ELEVATION_MASK_DEG))),
+        np.array(item.base_ecef_m) if item.base_ecef_m else None,
+        interval_s=item.interval_s,
+        instantaneous=instantaneous,
+    )
 
 
 def systems_mask(systems: str) -> int:

@@ -19,13 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import rtklib_ex
-from bench.accuracy import DATA, ELEVATION_MASK_DEG, Set, rows_of_sets, systems_mask, unpacked
+from bench.accuracy import DATA, ELEVATION_MASK_DEG, Set, job_of, rows_of_sets, systems_mask, unpacked
 from bench.errors import errors_of
 from caster.codec.solution import read_pos
 from solver.model import Quality
-from solver.observed import Selection
 from solver.timescale import NS
-from stations.solve import prepare
 from stations.solve import run as solve_job
 
 __all__ = ["Row", "run"]
@@ -76,18 +74,8 @@ def _rows(item: Set, programs: dict[str, str]) -> Iterator[Row]:
 
 def _ours(item: Set, mode: str, systems: str) -> Row:
     """Our row."""
-    folder = DATA / item.folder
     began = time.monotonic()
-    job = prepare(
-        "kinematic",
-        [folder / item.rover],
-        [folder / item.base],
-        [folder / name for name in item.navigation],
-        Selection(systems=systems, elevation_mask=float(np.radians(ELEVATION_MASK_DEG))),
-        np.array(item.base_ecef_m) if item.base_ecef_m else None,
-        interval_s=item.interval_s,
-        instantaneous=mode == "instantaneous",
-    )
+    job = job_of(item, "kinematic", systems, instantaneous=mode == "instantaneous")
     fixes = [(fix.time_ns, fix.position_ecef_m, int(fix.quality)) for fix in solve_job(job) if fix.quality]
     return _row(item, mode, systems, "dipper", fixes, len(job.rover), job.rover[0].time_ns, time.monotonic() - began)
 

@@ -17,11 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.accuracy import DATA, ELEVATION_MASK_DEG, Set, errors_of, rows_of_sets, systems_mask, unpacked
+from bench.accuracy import DATA, ELEVATION_MASK_DEG, Set, errors_of, job_of, rows_of_sets, systems_mask, unpacked
 from caster.codec.solution import read_pos
 from solver.model import Quality
-from solver.observed import Selection
-from stations.solve import prepare
 from stations.static import enu_deviations_m, solve_session
 
 __all__ = ["Row", "run", "write_results"]
@@ -90,16 +88,8 @@ def _days(item: Set) -> list[Set]:
 
 def _ours(item: Set, systems: str) -> Row:
     """Our row."""
-    folder = DATA / item.folder
     began = time.monotonic()
-    job = prepare(
-        "static",
-        [folder / item.rover],
-        [folder / item.base],
-        [folder / name for name in item.navigation],
-        Selection(systems=systems, elevation_mask=float(np.radians(ELEVATION_MASK_DEG))),
-        np.array(item.base_ecef_m) if item.base_ecef_m else None,
-    )
+    job = job_of(item, "static", systems)
     solution = solve_session(job)
     seconds = time.monotonic() - began
     deviations = 1e3 * np.array(enu_deviations_m(solution))

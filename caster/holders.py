@@ -40,7 +40,8 @@ class HeldTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes to this rover alone."""
-        self._link.tell(Kind.SEND, self._number, bytes(data))
+        if not self._link.is_full:
+            self._link.tell(Kind.SEND, self._number, bytes(data))
 
     def get_write_buffer_size(self) -> int:
         """The other process bounds what waits."""
@@ -111,6 +112,11 @@ class _Link(asyncio.Protocol):
         self.connections[connection.number] = connection
         return True
 
+    @property
+    def is_full(self) -> bool:
+        """The process is too far behind: what rovers are sent is dropped, whole, until it has caught up."""
+        return self.transport.get_write_buffer_size() >= LINK_BYTES_MAX
+
     def tell(self, kind: Kind, number: int, data: bytes = b"") -> None:
         """Tell the process of a session."""
         if not self.transport.is_closing():
@@ -126,11 +132,13 @@ class _Link(asyncio.Protocol):
 
     def publish(self, group: int, wire: bytes) -> None:
         """Send bytes to the rovers of a fan-out, unless the process is too far behind."""
-        if self.transport.get_write_buffer_size() < LINK_BYTES_MAX:
+        if not self.is_full:
             self.tell(Kind.PUBLISH, group, wire)
 
     def _take_over(self, connection: Connection) -> None:
         """Let a connection go on with the socket that is held, as soon as nothing waits on ours."""
+        if connection.number not in self.connections:  # lost while it waited
+            return
         if connection.is_closing or connection.rover is None:
             del self.connections[connection.number]
             self.tell(Kind.ABORT, connection.number)
@@ -204,6 +212,8 @@ class Holders:
             )
         loop = asyncio.get_running_loop()
         _, link = await loop.create_connection(lambda: _Link(offers, self._links.remove), sock=ours)
+        if self._stopping:
+            link.transport.close()
         self._links.append(link)
         task = asyncio.create_task(self._keep(process, link), name=f"holder {process.pid}")
         self._tasks.add(task)
@@ -220,5 +230,12 @@ class Holders:
         link.transport.close()
         if not self._stopping:
             _log.error("a process that held rovers has ended", pid=process.pid, status=status)
+            await self._begin_again()
+
+    async def _begin_again(self) -> None:
+        while not self._stopping:
             await asyncio.sleep(_RESTART_S)
-            await self._begin()
+            try:
+                return await self._begin()
+            except OSError as error:  # no process or descriptor left; rovers are served from here meanwhile
+                _log.error("a process to hold rovers cannot be started", error=str(error))

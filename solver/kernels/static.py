@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from solver.jit import kernel
 from solver.kernels import Float64Array, Int32Array, Records
-from solver.kernels.linalg import cholesky
+from solver.kernels.linalg import cholesky, cholesky_solve
 
 __all__ = ["ROW", "ROWS_MAX", "accumulate", "arcs_of_phases", "bootstrap", "cut_slides", "residuals"]
 
@@ -384,28 +384,13 @@ def residuals(
                 v[i] -= row.wavelength_m * x[3 + 2 * knots + row.arc]
             for h in range(size):
                 offset[h] += wb[i, h] * v[i]
-        _solve_factored(factor, offset, size)
+        cholesky_solve(factor, offset, size)
         for i in range(2 * n):
             v[i] -= offset[local[mine[i % n].group] + (0 if i < n else count)] if count > 0 else 0.0
         _take_ionosphere(n, mine, w, k, spread, v)
         for i in range(n):
             mine[i].code_v = v[i] if w[i] > 0.0 and count > 0 else np.nan
             mine[i].phase_v = v[n + i] if w[n + i] > 0.0 and count > 0 else np.nan
-
-
-@kernel
-def _solve_factored(factor: Float64Array, b: Float64Array, n: int) -> None:
-    """Solve L Lᵀ x = b in place."""
-    for i in range(n):
-        total = b[i]
-        for j in range(i):
-            total -= factor[i, j] * b[j]
-        b[i] = total / factor[i, i]
-    for i in range(n - 1, -1, -1):
-        total = b[i]
-        for j in range(i + 1, n):
-            total -= factor[j, i] * b[j]
-        b[i] = total / factor[i, i]
 
 
 @kernel

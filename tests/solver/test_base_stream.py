@@ -5,7 +5,8 @@ import pytest
 
 from solver.base_stream import BaseStream
 from solver.kernels.differencing import LINKS_MAX
-from solver.model import SLIP, Epoch, Quality
+from solver.model import SLIP, Quality
+from solver.observed import take
 from solver.rtk import RtkOptions, RtkState, process
 from solver.signals import BEIDOU, GALILEO, GPS, PRN_PER_SYSTEM
 from solver.timescale import NS
@@ -13,23 +14,11 @@ from tests.solver import baseline
 
 KNOWN = baseline.ephemerides()
 EXACT = baseline.Receiver(baseline.BASE_M, seed=1, code_m=0.0, phase_m=0.0)
-COLUMNS = (
-    "sat",
-    "signal",
-    "frequency_hz",
-    "pseudorange_m",
-    "phase_cycles",
-    "doppler_hz",
-    "cn0_dbhz",
-    "lock_s",
-    "flags",
-)
 
 
 def without(epoch, *systems):
     """An epoch whose messages of some systems were lost."""
-    kept = ~np.isin(epoch.sat // PRN_PER_SYSTEM, systems)
-    return Epoch(epoch.time_ns, *(getattr(epoch, name)[kept] for name in COLUMNS))
+    return take(epoch, ~np.isin(epoch.sat // PRN_PER_SYSTEM, systems))
 
 
 def test_a_lost_system_is_carried_on_to_the_millimetre():
