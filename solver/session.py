@@ -151,9 +151,8 @@ class Measuring:
             self.states[0], self.states[1], self.links,
         )  # fmt: skip
         differencing.link_observations(
-            count, rover.frequency_hz, rover.pseudorange_m, rover.phase_cycles, rover.doppler_hz, rover.cn0_dbhz,
-            rover.flags, base.pseudorange_m, base.phase_cycles, base.cn0_dbhz, base.flags, self.noise, self.links,
-        )  # fmt: skip
+            count, differencing.Columns.of(rover), differencing.Columns.of(base), self.noise, self.links
+        )
         links: NDArray[Any] = self.links[:count]
         low = links["elevation"] >= self.options.elevation_mask_rad
         weak = (links["cn0_dbhz"] < self.options.cn0_min_dbhz).any(axis=1)

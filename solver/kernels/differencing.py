@@ -9,16 +9,17 @@ covariance and without a reference satellite; nothing is assumed of biases betwe
 """
 
 import math
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
 from solver.constants import SPEED_OF_LIGHT_MPS
-from solver.jit import kernel, part
-from solver.kernels import Float64Array, Int16Array, Int32Array, Records
+from solver.jit import part
+from solver.kernels import Float32Array, Float64Array, Int16Array, Int32Array, Records
 from solver.kernels.atmosphere import ionosphere_mapping, niell_mapping, zenith_troposphere
 from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
 from solver.kernels.orbit import travel
+from solver.model import Epoch
 from solver.signals import BAND, SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS
 
 __all__ = [
@@ -27,8 +28,10 @@ __all__ = [
     "LINK",
     "LINKS_MAX",
     "SATELLITES_MAX",
+    "Columns",
     "expected_ranges",
     "link_geometry",
+    "link_observations",
     "pair_signals",
 ]
 
@@ -60,10 +63,34 @@ LINK: Final = np.dtype(
         ("phase_m", np.float64),
         ("rate_mps", np.float64),  # observed less expected range rate of the rover at rest
         ("cn0_dbhz", np.float64, (2,)),  # rover's and base's
+        ("lock_s", np.float64),  # the shorter of both; NaN where one is not known
         ("code_m2", np.float64),  # variances
         ("phase_m2", np.float64),
     ]
 )
+
+
+class Columns(NamedTuple):
+    """The columns of a `solver.model.Epoch`, as kernels take them."""
+
+    sat: Int16Array
+    signal: Int16Array
+    frequency_hz: Float64Array
+    pseudorange_m: Float64Array
+    phase_cycles: Float64Array
+    doppler_hz: Float64Array
+    cn0_dbhz: Float32Array
+    lock_s: Float32Array
+    flags: Records
+
+    @classmethod
+    def of(cls, epoch: Epoch) -> Self:
+        """Those of an epoch."""
+        return cls(
+            epoch.sat, epoch.signal, epoch.frequency_hz, epoch.pseudorange_m, epoch.phase_cycles, epoch.doppler_hz,
+            epoch.cn0_dbhz, epoch.lock_s, epoch.flags,
+        )  # fmt: skip
+
 
 _RANKS: Final = {"G": "125", "R": "1243", "E": "15786", "S": "15", "J": "1256", "C": "265718", "I": "951"}
 """RINEX bands by system in the order in which they are taken: the widest spaced pair that most receivers have first."""
@@ -79,7 +106,7 @@ _SAME_CODE_BONUS = 1.5
 _USAGE_MEMORY = 0.98
 
 
-@kernel
+@part
 def pair_signals(
     rover_sat: Int16Array, rover_signal: Int16Array, rover_code: Float64Array, base_sat: Int16Array,
     base_signal: Int16Array, base_code: Float64Array, allowed: Records, usage: Float64Array, bands_max: int,
@@ -208,7 +235,7 @@ def _number_groups(count: int, links: Records) -> int:
     return count
 
 
-@kernel
+@part
 def link_geometry(
     time_ns: int, base_time_ns: int, count: int, places: int, rover_m: Float64Array, base_m: Float64Array,
     rover_states: Float64Array, base_states: Float64Array, links: Records,
@@ -267,7 +294,7 @@ def link_geometry(
         links[k].turn_rads = model[place, 9]
 
 
-@kernel
+@part
 def expected_ranges(time_ns: int, receiver_m: Float64Array, states: Float64Array, ranges: Float64Array) -> None:
     """Write what a receiver at a known place expects of pseudoranges, but for its own clock and the ionosphere.
 
@@ -288,12 +315,8 @@ def expected_ranges(time_ns: int, receiver_m: Float64Array, states: Float64Array
         ranges[k] = distance - SPEED_OF_LIGHT_MPS * states[k, 6] + dry_map * dry + wet_map * wet
 
 
-@kernel
-def link_observations(
-    count: int, rover_frequency_hz: Float64Array, rover_code: Float64Array, rover_phase: Float64Array,
-    rover_doppler: Float64Array, rover_cn0: Records, rover_flags: Records, base_code: Float64Array,
-    base_phase: Float64Array, base_cn0: Records, base_flags: Records, noise: Float64Array, links: Records,
-) -> None:  # fmt: skip
+@part
+def link_observations(count: int, rover: Columns, base: Columns, noise: Float64Array, links: Records) -> None:
     """Turn the modelled differences of `link_geometry` into observed less modelled ones, and set their variances.
 
     A zenith-and-slant law times one of C/N0: sigma² = a² (1 + 1 / sin² elevation) (1 + 10^((c - C/N0) / 10)), the
@@ -301,35 +324,30 @@ def link_observations(
 
     Args:
         count: Number of links.
-        rover_frequency_hz: Columns of the rover's epoch, and so on.
-        rover_code: The same.
-        rover_phase: The same.
-        rover_doppler: The same.
-        rover_cn0: The same.
-        rover_flags: The same.
-        base_code: Columns of the base's epoch.
-        base_phase: The same.
-        base_cn0: The same.
-        base_flags: The same.
-        noise: (4,) a of the phase and of the code (m), c (dBHz), added standard deviation per metre of delay (m).
+        rover: The rover's rows.
+        base: The base's.
+        noise: (3,) a of the phase and of the code (m), c (dBHz).
         links: (count,) completed.
     """
     for k in range(count):
         i, j = links[k].rover_row, links[k].base_row
-        wavelength = SPEED_OF_LIGHT_MPS / rover_frequency_hz[i]
+        frequency_hz = rover.frequency_hz[i]
+        wavelength = SPEED_OF_LIGHT_MPS / frequency_hz
         links[k].wavelength_m = wavelength
-        links[k].ionosphere = (_L1_HZ / rover_frequency_hz[i]) ** 2
-        links[k].channel = _glonass_channel(links[k].sat, links[k].rank, rover_frequency_hz[i])
-        links[k].code_m = rover_code[i] - base_code[j] - links[k].code_m
-        links[k].phase_m = (rover_phase[i] - base_phase[j]) * wavelength - links[k].phase_m
-        links[k].rate_mps = -rover_doppler[i] * wavelength - links[k].rate_mps
-        links[k].flags = rover_flags[i] | base_flags[j]
-        cn0 = min(rover_cn0[i], base_cn0[j])
-        links[k].cn0_dbhz[0], links[k].cn0_dbhz[1] = rover_cn0[i], base_cn0[j]
+        links[k].ionosphere = (_L1_HZ / frequency_hz) ** 2
+        links[k].channel = _glonass_channel(links[k].sat, links[k].rank, frequency_hz)
+        links[k].code_m = rover.pseudorange_m[i] - base.pseudorange_m[j] - links[k].code_m
+        links[k].phase_m = (rover.phase_cycles[i] - base.phase_cycles[j]) * wavelength - links[k].phase_m
+        links[k].rate_mps = -rover.doppler_hz[i] * wavelength - links[k].rate_mps
+        links[k].flags = rover.flags[i] | base.flags[j]
+        lock, base_lock = rover.lock_s[i], base.lock_s[j]
+        links[k].lock_s = lock if lock < base_lock or math.isnan(lock) else base_lock
+        cn0, base_cn0 = rover.cn0_dbhz[i], base.cn0_dbhz[j]
+        links[k].cn0_dbhz[0], links[k].cn0_dbhz[1] = cn0, base_cn0
         sine = math.sin(max(links[k].elevation, 0.05))
         law = (1.0 + 1.0 / (sine * sine)) * 2.0
-        if cn0 > 0.0:
-            law *= 1.0 + 10.0 ** (0.1 * (noise[2] - cn0))
+        if min(cn0, base_cn0) > 0.0:
+            law *= 1.0 + 10.0 ** (0.1 * (noise[2] - min(cn0, base_cn0)))
         links[k].phase_m2 = noise[0] * noise[0] * law
         links[k].code_m2 = noise[1] * noise[1] * law
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from solver.jit import kernel, part
+from solver.jit import part
 from solver.kernels import Float64Array, Int32Array, Records
 from solver.kernels.ambiguity import (
     bootstrapped_failure_rate,
@@ -34,7 +34,7 @@ RATIO, FAILURE, NORM, COUNT, TOTAL = range(5)
 NODES_MAX: Final = 20_000
 
 
-@kernel
+@part
 def double_differences(
     count: int, links: Records, place: Int32Array, reference: Int32Array, x: Float64Array, p: Float64Array,
     member: Int32Array, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array, qb: Float64Array,
@@ -120,7 +120,7 @@ def condition_on(
     qba[:, i] = 0.0
 
 
-@kernel
+@part
 def resolve(
     m: int, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array, qb: Float64Array,
     failure_rate: float, risk_max: float, ratio_floor: float, count_min: int, fixed: Float64Array, report: Float64Array,
@@ -229,12 +229,12 @@ def _condition_on_combinations(
         qba[:, :m] = 0.0
 
 
-@kernel
+@part
 def condition_on_held(
     m: int, member: Int32Array, links: Records, reference: Int32Array, place: Int32Array, notes: Records,
     epochs_min: int, gate: float, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array,
-    qb: Float64Array, free: Int32Array, integers: Float64Array, report: Float64Array,
-) -> int:  # fmt: skip
+    qb: Float64Array, free: Int32Array, integers: Float64Array,
+) -> tuple[int, int]:  # fmt: skip
     """Condition the distribution on the integers that have been accepted often enough, and keep the rest of it.
 
     An integer that the float filter contradicts by more than `gate` sigma is let go.
@@ -255,13 +255,12 @@ def condition_on_held(
         qb: The same.
         free: (>= m,) out, link of each remaining ambiguity.
         integers: (links,) out, set for the links whose integers were taken, up to the group's datum.
-        report: (2,) out, how many integers were taken and how many contradicted.
 
     Returns:
-        Number of the remaining ambiguities.
+        Number of the remaining ambiguities, and how many integers were taken.
     """
     known = np.zeros(m, np.bool_)
-    report[:2] = 0.0
+    taken = 0
     for i in range(m):
         k = member[i]
         mine, other = place[k], place[reference[links[k].group]]
@@ -271,13 +270,12 @@ def condition_on_held(
         if abs(a[i] - integer) > gate * math.sqrt(q[i, i]) + 0.2:
             notes[mine].integer = np.nan
             notes[mine].agreed = 0
-            report[1] += 1.0
             continue
         condition_on(i, integer, m, a, q, b, qba, qb)
         known[i] = True
         integers[k] = notes[mine].integer
         integers[reference[links[k].group]] = notes[other].integer
-        report[0] += 1.0
+        taken += 1
     left = 0
     for i in range(m):
         if known[i]:
@@ -292,10 +290,10 @@ def condition_on_held(
                 q[left, column] = q[i, j]
                 column += 1
         left += 1
-    return left
+    return left, taken
 
 
-@kernel
+@part
 def record_integers(
     count: int, links: Records, reference: Int32Array, place: Int32Array, notes: Records, epochs_min: int, left: int,
     free: Int32Array, fixed: Float64Array, known: Float64Array,
@@ -341,7 +339,7 @@ def record_integers(
             notes[place[k]].agreed = 0
 
 
-@kernel
+@part
 def hold_integers(
     n: int, count: int, links: Records, reference: Int32Array, place: Int32Array, notes: Records, known: Float64Array,
     epochs_min: int, variance: float, x: Float64Array, p: Float64Array,

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.jit import kernel, part
+from solver.jit import part
 from solver.kernels import Float64Array, Int32Array, Records
 
 __all__ = [
@@ -77,7 +77,7 @@ def add_state(
     return n + 1
 
 
-@kernel
+@part
 def reset_state(n: int, x: Float64Array, p: Float64Array, place: int, value: float, variance: float) -> None:
     """Forget all that is known of one state."""
     x[place] = value
@@ -111,7 +111,7 @@ def remove_states(n: int, x: Float64Array, p: Float64Array, keys: Int32Array, mo
     return left
 
 
-@kernel
+@part
 def move(n: int, dt_s: float, acceleration_mps2: float, x: Float64Array, p: Float64Array) -> None:
     """Advance position by velocity over dt_s, with white accelerations held constant over the step."""
     for axis in range(3):
@@ -128,7 +128,7 @@ def move(n: int, dt_s: float, acceleration_mps2: float, x: Float64Array, p: Floa
         p[place, place] += q * dt_s**2
 
 
-@kernel
+@part
 def decay_states(n: int, first: int, last: int, keep: float, variance: float, x: Float64Array, p: Float64Array) -> None:
     """Gauss-Markov step of the states first ... last - 1: keep part of each, add noise up to a stationary variance."""
     for place in range(first, last):
@@ -157,7 +157,7 @@ def observe_coordinate(
     return innovation * innovation / spread
 
 
-@kernel
+@part
 def apply_gain(n: int, gain: Float64Array, innovation: float, spread: float, x: Float64Array, p: Float64Array) -> None:
     """Rank-one update with the unscaled gain P h', its innovation and the innovation's variance."""
     for i in range(n):

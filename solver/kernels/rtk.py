@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.jit import kernel, part
+from solver.jit import part
 from solver.kernels import Float64Array, Int32Array, Records
 from solver.kernels.kalman import (
     BASE_STATES,
@@ -62,7 +62,7 @@ NOTE: Final = np.dtype(
 """What is remembered of a state of the filter beside its value."""
 
 
-@kernel
+@part
 def keep_links(
     count: int,
     elevation_min: float,
@@ -97,7 +97,7 @@ def keep_links(
     return left
 
 
-@kernel
+@part
 def sort_links(count: int, links: Records, order: Int64Array) -> None:
     """Write the links' numbers in order of growing phase variance (insertion sort: they come almost in order)."""
     for k in range(count):
@@ -108,7 +108,7 @@ def sort_links(count: int, links: Records, order: Int64Array) -> None:
         order[j] = k
 
 
-@kernel
+@part
 def solve_codes(
     count: int, links: Records, solution: Float64Array, covariance: Float64Array, weight: Float64Array
 ) -> tuple[int, float]:
@@ -122,7 +122,7 @@ def solve_codes(
     return robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual)
 
 
-@kernel
+@part
 def solve_rates(
     count: int, links: Records, noise_mps: float, solution: Float64Array, covariance: Float64Array
 ) -> tuple[int, float]:
@@ -137,7 +137,7 @@ def solve_rates(
     return robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual)
 
 
-@kernel
+@part
 def time_differences(
     count: int, links: Records, time_ns: int, previous_ns: int, n: int, keys: Int32Array, notes: Records, slip_m: float,
     slipped: Bools, solution: Float64Array, covariance: Float64Array,
@@ -179,7 +179,7 @@ def time_differences(
     return redundancy
 
 
-@kernel
+@part
 def weigh_fades(
     count: int, links: Records, dt_s: float, n: int, keys: Int32Array, notes: Records, slipped: Bools
 ) -> None:
@@ -216,7 +216,7 @@ def weigh_fades(
             slipped[k] = True
 
 
-@kernel
+@part
 def _usual_cn0(k: int, end: int, count: int, links: Records) -> float:
     """Mean C/N0 of a receiver's other carriers of the group that are no higher in the sky; 0 where they are few."""
     total, others = 0.0, 0
@@ -227,11 +227,11 @@ def _usual_cn0(k: int, end: int, count: int, links: Records) -> float:
     return total / others if others >= 3 else 0.0
 
 
-@kernel
+@part
 def synchronise_states(
-    count: int, links: Records, time_ns: int, previous_ns: int, lock_s: Float64Array, slipped: Bools,
-    start_m: float, ionosphere_m: float, wander: float, memory_ns: int, n: int, x: Float64Array,
-    p: Float64Array, keys: Int32Array, notes: Records, ambiguity: Int32Array, ionosphere: Int32Array,
+    count: int, links: Records, time_ns: int, previous_ns: int, slipped: Bools, start_m: float, ionosphere_m: float,
+    wander: float, memory_ns: int, n: int, x: Float64Array, p: Float64Array, keys: Int32Array, notes: Records,
+    ambiguity: Int32Array, ionosphere: Int32Array,
 ) -> int:  # fmt: skip
     """Make the filter's states those of this epoch's links.
 
@@ -243,7 +243,6 @@ def synchronise_states(
         links: (count,).
         time_ns: This epoch.
         previous_ns: The last one.
-        lock_s: (count,) lock time of each link's carriers, the shorter of both receivers.
         slipped: (count,).
         start_m: Standard deviation of a new ambiguity.
         ionosphere_m: Standard deviation of a new zenith ionosphere state; 0: there are no such states.
@@ -289,7 +288,7 @@ def synchronise_states(
             _new_note(notes, place)
             notes[place].cn0_dbhz[0], notes[place].cn0_dbhz[1] = links[k].cn0_dbhz[0], links[k].cn0_dbhz[1]
         elif slipped[k] or (
-            notes[place].seen_ns < previous_ns and not lock_s[k] > (time_ns - notes[place].seen_ns) * 1e-9
+            notes[place].seen_ns < previous_ns and not links[k].lock_s > (time_ns - notes[place].seen_ns) * 1e-9
         ):
             reset_state(n, x, p, place, value, variance)
             _new_note(notes, place)
@@ -327,7 +326,7 @@ def _ionosphere_state(
     return place, n
 
 
-@kernel
+@part
 def decay_atmosphere(
     n: int, dt_s: float, ionosphere_m: float, ionosphere_s: float, zenith_m: float, zenith_s: float, x: Float64Array,
     p: Float64Array, keys: Int32Array,
@@ -342,11 +341,11 @@ def decay_atmosphere(
                 decay_states(n, k, k + 1, keep, ionosphere_m * ionosphere_m, x, p)
 
 
-@kernel
+@part
 def observe_links(
-    n: int, count: int, links: Records, order: Int64Array, code_weight: Float64Array, code_inflation: float,
-    phase_inflation: float, ambiguity: Int32Array, ionosphere: Int32Array, notes: Records, limit: float,
-    x: Float64Array, p: Float64Array, innovations: Float64Array,
+    n: int, count: int, links: Records, order: Int64Array, code_weight: Float64Array, code_scale: float,
+    code_inflation: float, phase_inflation: float, ambiguity: Int32Array, ionosphere: Int32Array, notes: Records,
+    limit: float, x: Float64Array, p: Float64Array, innovations: Float64Array,
 ) -> None:  # fmt: skip
     """Update the filter with all codes, then all phases; note how long carriers have contradicted the others.
 
@@ -355,7 +354,7 @@ def observe_links(
     """
     code_m2, phase_m2 = np.empty(count), np.empty(count)
     for k in range(count):
-        code_m2[k] = links[k].code_m2 * code_inflation / max(code_weight[k], 1e-9)
+        code_m2[k] = links[k].code_m2 * code_inflation / max(code_weight[k] / code_scale, 1e-9)
         phase_m2[k] = links[k].phase_m2
         if ambiguity[k] >= 0 and notes[ambiguity[k]].locked > 1:
             phase_m2[k] *= phase_inflation
@@ -377,7 +376,7 @@ def observe_links(
             notes[ambiguity[k]].misfits = 0 if fits else notes[ambiguity[k]].misfits + 1
 
 
-@kernel
+@part
 def noise_factor(count: int, innovations: Float64Array, ambiguity: Int32Array, notes: Records, factor: float) -> float:
     """Follow the variance factor of the carriers by the median of their normalised innovations.
 
@@ -396,7 +395,7 @@ def noise_factor(count: int, innovations: Float64Array, ambiguity: Int32Array, n
     return min(max(factor * math.exp(0.05 * step), 0.5), 9.0)
 
 
-@kernel
+@part
 def ionosphere_factor(
     n: int, x: Float64Array, p: Float64Array, keys: Int32Array, sigma_m: float, factor: float
 ) -> float:
@@ -415,7 +414,7 @@ def ionosphere_factor(
     return min(max(factor * math.exp(0.1 * step), 1.0), 100.0)
 
 
-@kernel
+@part
 def choose_references(
     count: int, links: Records, order: Int64Array, usable: Bools, held: Bools, reference: Int32Array
 ) -> None:
@@ -428,7 +427,7 @@ def choose_references(
             reference[group] = k
 
 
-@kernel
+@part
 def instantaneous_differences(
     count: int, links: Records, reference: Int32Array, usable: Bools, ionosphere_m: float, position: Float64Array,
     position_m2: Float64Array, member: Int32Array, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array,
@@ -480,7 +479,7 @@ def instantaneous_differences(
     return m
 
 
-@kernel
+@part
 def _common_delay(links: Records, k: int, other: int) -> float:
     """Covariance of two links' ionosphere for unit variance at the zenith: links of other satellites share none."""
     if links[k].sat != links[other].sat:
@@ -488,7 +487,7 @@ def _common_delay(links: Records, k: int, other: int) -> float:
     return float(links[k].slant * links[other].slant * links[k].ionosphere * links[other].ionosphere)
 
 
-@kernel
+@part
 def observe_vector(
     n: int, first: int, value: Float64Array, covariance: Float64Array, x: Float64Array, p: Float64Array
 ) -> float:
@@ -513,7 +512,7 @@ def observe_vector(
     return total / 3.0
 
 
-@kernel
+@part
 def remember_phases(count: int, links: Records, ambiguity: Int32Array, offset: Float64Array, notes: Records) -> None:
     """Note each carrier less the model at the position that was found, for the next epoch's time differences."""
     for k in range(count):

@@ -38,6 +38,6 @@ def test_no_rovers_get_no_fixes() -> None:
 
 def test_what_a_thread_raises_is_raised() -> None:
     epoch = BASE.observe(KNOWN, baseline.seconds(1)[0])
-    broken = Task(RtkState(), epoch, epoch, None)  # type: ignore[arg-type]
+    broken = Task(RtkState(), epoch, None, BASE.position_m)  # type: ignore[arg-type]
     with Batch(2) as batch, pytest.raises(AttributeError):
         batch.process([broken], KNOWN, OPTIONS)

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from solver.kernels.epoch import recall_channels
+from solver.kernels.kalman import CHANNEL_BIAS
 from solver.model import SLIP, Quality
 from solver.rtk import RtkOptions, RtkState, process
 from solver.signals import GLONASS, RINEX_CODE
@@ -130,15 +132,19 @@ def test_receivers_of_one_make_have_no_glonass_bias_and_their_integers_are_fixed
     state, options = RtkState(), RtkOptions()
     for rover, base in zip(real.rover[:40], real.base[:40], strict=True):
         process(state, rover, base, real.base_ecef_m, real.ephemerides, options)
-    found_m, variance_m2 = state.channels
-    assert found_m == pytest.approx([0.0, 0.0], abs=0.004)
-    assert (np.sqrt(variance_m2) < 0.004).all()
-    glonass = state.keys[: state.count] // 1024 // 64 == GLONASS
-    assert (state.notes["agreed"][: state.count][glonass] > 10).all()
-    state.x[:], state.p[:] = 0.0, 0.0
-    state.recall_channels(options.channel_bias_m)
-    assert state.x[8:10] == pytest.approx(found_m), "a new filter starts with it"
-    assert state.p[8, 8] > variance_m2[0]
+    known, notes = state.record[0], state.filter.notes[: state.record["count"][0]]
+    assert known["channel_m"] == pytest.approx([0.0, 0.0], abs=0.004)
+    assert (np.sqrt(known["channel_m2"]) < 0.004).all()
+    glonass = state.filter.keys[: len(notes)] // 1024 // 64 == GLONASS
+    assert (notes["agreed"][glonass] > 10).all()
+
+
+def test_a_new_filter_starts_with_the_glonass_biases_that_the_last_one_found():
+    state = RtkState()
+    state.record["channel_m"], state.record["channel_m2"] = [0.01, -0.02], 1e-6
+    recall_channels(state.record[0], RtkOptions().channel_bias_m, state.filter.x, state.filter.p)
+    assert state.filter.x[CHANNEL_BIAS : CHANNEL_BIAS + 2].tolist() == [0.01, -0.02]
+    assert 1e-3 < np.sqrt(state.filter.p[CHANNEL_BIAS, CHANNEL_BIAS]) < 4e-3
 
 
 @pytest.mark.parametrize("slope_m", [0.025, -0.04])

@@ -1,0 +1,552 @@
+"""One epoch of relative positioning in a few kernel calls that `solver.rtk` strings together.
+
+`locate` forms the links. `predict` and `update` run the float filter over them, or `stand_alone` takes the epoch by
+itself; both end with a joint distribution of position and ambiguities. `fix` resolves these and writes the result. They
+are not one kernel since LLVM would translate each of them twice, and numba takes ever longer for ever longer functions.
+
+The steps are those of `docs/topics/ambiguity-resolution.md`. What is known of a rover passes from epoch to epoch in a
+record of `KNOWN` and the arrays of `Filter`; what one epoch's steps pass on to each other is in a record of `NOW` and
+the arrays of `Work` (`solver.kernels.rover`). Everything is written in place.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+
+from solver.jit import kernel, part
+from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
+from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals
+from solver.kernels.fixing import (
+    RATIO,
+    condition_on_held,
+    double_differences,
+    hold_integers,
+    record_integers,
+    resolve,
+)
+from solver.kernels.kalman import BASE_STATES, CHANNEL_BIAS, VELOCITY, move, reset_state
+from solver.kernels.orbit import satellite_states, select_ephemerides
+from solver.kernels.rover import Filter, Int64Array, Record, Work
+from solver.kernels.rtk import (
+    choose_references,
+    decay_atmosphere,
+    instantaneous_differences,
+    ionosphere_factor,
+    keep_links,
+    noise_factor,
+    observe_links,
+    observe_vector,
+    remember_phases,
+    solve_codes,
+    solve_rates,
+    sort_links,
+    synchronise_states,
+    time_differences,
+    weigh_fades,
+)
+from solver.model import HALF_CYCLE, SLIP, Quality
+from solver.signals import GLONASS, PRN_PER_SYSTEM
+
+__all__ = ["fix", "locate", "predict", "recall_channels", "stand_alone", "update"]
+
+FIX, FLOAT, DGNSS = int(Quality.FIX), int(Quality.FLOAT), int(Quality.DGNSS)
+NO_DELAY_M: Final = 0.004
+"""Differential zenith ionosphere (1 sigma) below which it is noise rather than a state: some 2 km of baseline."""
+INNOVATION_LIMIT: Final = 4.0
+HOLD_EPOCHS: Final = 10
+HOLD_CYCLES: Final = 0.1
+HOLD_GATE: Final = 4.0
+GAP_S: Final = 300.0
+KNOWN_S: Final = 60.0
+"""How long a position is a better start than the base's."""
+NEVER_S: Final = 86_400.0
+"""Stands for the time since the last epoch where there was none."""
+FIXED_SIGMA_M: Final = 0.1
+"""A position that integers make no better than this is called float."""
+SLIP_M: Final = 0.02
+CARRIED_MIN: Final = 4
+"""Ambiguities known from before from which on an epoch's codes tell little that is new."""
+DOPPLER_FLOOR_MPS: Final = 0.03
+SHARES = (0.75, 0.55, 0.4, 0.3)
+WHOLE_MIN: Final = 4
+PART_MIN: Final = 5
+RISK_MAX: Final = 0.3
+PART_RISK_MAX: Final = 0.01
+"""Failure rate beyond which a part is not fixed: several parts are tried, and each has its own chance to be wrong."""
+START_M: Final = 20.0
+MULTIPATH_S: Final = 5.0
+QUIET_FACTOR: Final = 0.5
+PHASE_OF_CODE: Final = 0.25
+"""Least variance factor of the carriers for that of the codes: slow multipath of an antenna at rest does not show in
+its carriers' innovations, but codes tell of it. Geodetic antennas have code factors of 0.2 to 0.5, patch antennas of 4
+to 10."""
+PHASE_BY_CODE_MAX: Final = 2.0
+STANDING_MPS: Final = 0.5
+UNQUIET_FACTOR: Final = 1.0
+"""Variance factor of the carriers that tells of multipath which matters."""
+STANDING_RADS: Final = 1e-5
+"""Slowest turn of the line of sight of an IGSO is 3e-5 rad/s, fastest of a GEO 3e-6: a GEO's multipath stands still,
+does not average out in hours, and makes its ambiguity look like one that is no integer."""
+STATIC_MEMORY_S: Final = 100.0
+"""How long multipath of an antenna at rest lasts: its correlation falls to a half in two minutes."""
+CHANNEL_KNOWN_M: Final = 0.002
+CLIMB: Final = 4e-5
+"""Error of the zenith delay for each metre of height difference: 40 per cent of 0.2 m of wet delay over a scale height
+of 2 km, which is how much humidity departs from the standard's."""
+REACH_M: Final = 30.0
+"""How far a rover may have moved before its motion tells less of where it is than a code solution does."""
+MEMORY_NS: Final = 120_000_000_000
+IONOSPHERE_S: Final = 1800.0
+ZENITH_S: Final = 7200.0
+REDUNDANCY_MEMORY: Final = 30.0
+"""How many epochs' redundancy the variance factor of the codes remembers."""
+
+
+@kernel
+def locate(
+    time_ns: int, rover: Columns, base_time_ns: int, base: Columns, base_m: Float64Array, kepler: Records,
+    glonass: Records, signals: Bools, usage: Float64Array, options: Records, state: Records, x: Float64Array,
+    work: Work,
+) -> tuple[int, int]:  # fmt: skip
+    """Pair rover and base, find an approximate position by the codes, and keep the links above the mask there.
+
+    Args:
+        time_ns: Rover's epoch.
+        rover: Its rows.
+        base_time_ns: Base's epoch.
+        base: Its rows.
+        base_m: (3,) the base's antenna.
+        kepler: Broadcast orbits and clocks.
+        glonass: The same as state vectors.
+        signals: (SIGNAL_COUNT,) signals of the rover that may be used.
+        usage: Memory of `pair_signals`.
+        options: (1,) of `OPTIONS`.
+        state: (1,) of `KNOWN`.
+        x: The filter's state.
+        work: Links, order, weight and position are what `solve` needs of it.
+
+    Returns:
+        Number of links in use, and of their satellites; 0 where the codes have no solution.
+    """
+    how, known, now = options[0], state[0], work.now[0]
+    now.dt_s = (time_ns - known.time_ns) * 1e-9 if known.time_ns >= 0 else NEVER_S
+    now.count = 0
+    count, places = pair_signals(
+        rover.sat, rover.signal, rover.pseudorange_m, base.sat, base.signal, base.pseudorange_m, signals, usage,
+        how.bands_max, work.links, work.sats, work.code_rows,
+    )  # fmt: skip
+    sats, index = work.sats[:places], work.ephemeris
+    select_ephemerides(kepler, glonass, time_ns, sats, index)
+    for end in range(2):
+        emitted = base.pseudorange_m if end else rover.pseudorange_m
+        codes = np.empty(places)
+        for k in range(places):
+            codes[k] = emitted[work.code_rows[k, end]]
+        satellite_states(
+            kepler, glonass, base_time_ns if end else time_ns, sats, index, codes,
+            work.base_states if end else work.rover_states,
+        )  # fmt: skip
+    follows = math.isfinite(known.origin_m[0]) and now.dt_s <= KNOWN_S
+    for axis in range(3):
+        now.origin_m[axis] = known.origin_m[axis] + now.dt_s * x[VELOCITY + axis] if follows else base_m[axis]
+    noise = np.array([how.phase_noise_m, how.code_noise_m, 36.0])
+    for _ in range(5):
+        link_geometry(
+            time_ns, base_time_ns, count, places, now.origin_m, base_m, work.rover_states, work.base_states, work.links
+        )
+        link_observations(count, rover, base, noise, work.links)
+        redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
+        if redundancy < 0:
+            return 0, 0
+        if max(abs(work.position[0]), abs(work.position[1]), abs(work.position[2])) < 100.0:
+            break
+        for axis in range(3):
+            now.origin_m[axis] += work.position[axis]
+    _expect_atmosphere(base_m, how, known, now)
+    delay_m = now.ionosphere_m
+    if delay_m <= NO_DELAY_M:
+        now.ionosphere_m = 0.0
+    variance = np.array([known.code_factor, known.phase_factor])
+    count = keep_links(count, how.elevation_mask_rad, how.cn0_min_dbhz, delay_m, variance, work.links)
+    sort_links(count, work.links, work.order)
+    redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
+    if redundancy < 0:
+        return 0, 0
+    _learn_code_noise(redundancy, factor, known, now)
+    now.count = count
+    return count, _list_satellites(count, work.links, work.sats)
+
+
+@part
+def _expect_atmosphere(base_m: Float64Array, how: Record, known: Record, now: Record) -> None:
+    """Length of the baseline, and what the ionosphere and either end's wet zenith delay may differ by on it."""
+    distance2, radius2, base_radius2 = 0.0, 0.0, 0.0
+    for axis in range(3):
+        distance2 += (now.origin_m[axis] - base_m[axis]) ** 2
+        radius2 += now.origin_m[axis] ** 2
+        base_radius2 += base_m[axis] ** 2
+    now.baseline_m = math.sqrt(distance2)
+    now.ionosphere_m = how.ionosphere_ppm * 1e-6 * now.baseline_m * math.sqrt(known.ionosphere_factor)
+    climb_m = math.sqrt(radius2) - math.sqrt(base_radius2)
+    now.zenith_m = min(0.1, math.hypot(how.zenith_ppm * 1e-6 * now.baseline_m, CLIMB * climb_m))
+
+
+@part
+def _learn_code_noise(redundancy: int, factor: float, known: Record, now: Record) -> None:
+    """Scale this epoch's codes: its own variance factor tells as much as its redundancy, that so far as much as 30."""
+    now.code_scale = (REDUNDANCY_MEMORY + redundancy * factor) / (REDUNDANCY_MEMORY + redundancy)
+    gain = redundancy / (known.code_redundancy + redundancy)
+    known.code_factor = min(max(known.code_factor * (1.0 + gain * (min(factor, 4.0) - 1.0)), 0.25), 400.0)
+    known.code_redundancy = min(known.code_redundancy + redundancy, REDUNDANCY_MEMORY * max(redundancy, 1))
+
+
+@part
+def _list_satellites(count: int, links: Records, sats: Int16Array) -> int:
+    """Write the satellites of the links, which are in their order; returns how many there are."""
+    found = 0
+    for k in range(count):
+        if found == 0 or sats[found - 1] != links[k].sat:
+            sats[found] = links[k].sat
+            found += 1
+    return found
+
+
+@kernel
+def stand_alone(options: Records, state: Records, x: Float64Array, work: Work, result: Records) -> int:
+    """Write the distribution of this epoch alone; the number of its ambiguities is returned."""
+    how, known, now = options[0], state[0], work.now[0]
+    count = now.count
+    _forget_velocity(result[0])
+    for axis in range(3):
+        known.origin_m[axis] = now.origin_m[axis] + work.position[axis]
+        for other in range(3):
+            work.position_m2[axis, other] *= now.code_scale
+    _mark_usable(how, known, now, x, work)
+    for k in range(count):
+        work.held[k] = False
+        work.innovations[k] = 0.0
+    choose_references(count, work.links, work.order, work.usable, work.held, work.reference)
+    left = instantaneous_differences(
+        count, work.links, work.reference, work.usable, now.ionosphere_m, work.position, work.position_m2, work.member,
+        work.a, work.q, work.b, work.qba, work.qb,
+    )  # fmt: skip
+    for i in range(left):
+        work.free[i] = work.member[i]
+    return left
+
+
+@kernel
+def fix(
+    time_ns: int, left: int, taken: int, options: Records, state: Records, filter_: Filter, work: Work, result: Records
+) -> None:
+    """Resolve the ambiguities that are left, as far as they are sure, and write the position.
+
+    Args:
+        time_ns: Rover's epoch.
+        left: Number of ambiguities in the distribution.
+        taken: Number of held ones that it is already conditioned on.
+        options: (1,) of `OPTIONS`.
+        state: (1,) of `KNOWN`, changed.
+        filter_: Told of integers that have been accepted for long.
+        work: With the distribution.
+        result: (1,) of `RESULT`, position and ratio are written.
+    """
+    how, known, now, found = options[0], state[0], work.now[0], result[0]
+    holds = taken >= WHOLE_MIN
+    accepted = _resolve(left, holds, how, now, work)
+    is_sure = math.sqrt(max(work.qb[0, 0] + work.qb[1, 1] + work.qb[2, 2], 0.0)) < FIXED_SIGMA_M
+    offset, spread = work.position, work.position_m2
+    if not how.instantaneous:
+        offset, spread = filter_.x, filter_.p
+        record_integers(
+            now.count, work.links, work.reference, work.place, filter_.notes, HOLD_EPOCHS, left, work.free, work.fixed,
+            work.known,
+        )  # fmt: skip
+        hold_integers(
+            known.count, now.count, work.links, work.reference, work.place, filter_.notes, work.known, HOLD_EPOCHS,
+            HOLD_CYCLES**2, filter_.x, filter_.p,
+        )  # fmt: skip
+    found.quality = DGNSS if how.instantaneous else FLOAT
+    if (accepted or holds) and is_sure:
+        found.quality = FIX
+        offset, spread = work.b, work.qb
+    found.ratio = work.report[RATIO]
+    for axis in range(3):
+        found.position_m[axis] = now.origin_m[axis] + offset[axis]
+        for other in range(3):
+            found.position_m2[axis, other] = spread[axis, other]
+    known.time_ns = time_ns
+    if not how.instantaneous:
+        remember_phases(now.count, work.links, work.ambiguity, offset, filter_.notes)
+        _rest(known, now, filter_)
+
+
+@part
+def _rest(known: Record, now: Record, filter_: Filter) -> None:
+    """Leave the filter for the next epoch: its position is an offset from where it is now."""
+    for band in range(2):
+        known.channel_m[band] = filter_.x[CHANNEL_BIAS + band]
+        known.channel_m2[band] = filter_.p[CHANNEL_BIAS + band, CHANNEL_BIAS + band]
+    for axis in range(3):
+        known.origin_m[axis] = now.origin_m[axis] + filter_.x[axis]
+        filter_.x[axis] = 0.0
+
+
+@part
+def _mark_usable(how: Record, known: Record, now: Record, x: Float64Array, work: Work) -> None:
+    """Mark the links whose ambiguities may be fixed."""
+    fixes_glonass = not how.instantaneous or how.channel_bias_m <= CHANNEL_KNOWN_M
+    stands = known.phase_factor > UNQUIET_FACTOR and max(abs(x[3]), abs(x[4]), abs(x[5])) < STANDING_MPS
+    for k in range(now.count):
+        link = work.links[k]
+        usable = math.isfinite(link.phase_m) and link.flags & HALF_CYCLE == 0
+        usable &= fixes_glonass or link.sat // PRN_PER_SYSTEM != GLONASS
+        work.usable[k] = usable and not (stands and link.turn_rads < STANDING_RADS)
+
+
+@part
+def _resolve(left: int, holds: bool, how: Record, now: Record, work: Work) -> bool:
+    """Fix all integers; else all but GLONASS's, whose channel biases may not be known; else ever fewer, the best ones.
+
+    The noisiest go first: one bad carrier spoils a set. Where integers are held, single ones may join them.
+    """
+    a, q, qba = np.empty(left), np.empty((left, left)), np.empty((3, left))
+    chosen, order, noise = np.empty(left, np.int64), np.empty(left, np.int64), np.empty(left)
+    fixed, accepted = np.empty(left), False
+    for i in range(left):
+        work.fixed[i] = np.nan
+        k = work.free[i]
+        noise[i] = work.links[k].phase_m2 * (1.0 + work.innovations[k] ** 2)
+        j = i
+        while j > 0 and noise[order[j - 1]] > noise[i]:
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = i
+    for attempt in range(-2, len(SHARES)):
+        size = _choose(attempt, left, order, work.free, work.links, chosen)
+        least = 1 if holds else WHOLE_MIN
+        if attempt > -2:
+            least = 2 if holds else PART_MIN
+            if size < least or (attempt == -1 and size == left):
+                continue
+        for i in range(size):
+            a[i] = work.a[chosen[i]]
+            for axis in range(3):
+                qba[axis, i] = work.qba[axis, chosen[i]]
+            for j in range(size):
+                q[i, j] = work.q[chosen[i], chosen[j]]
+        accepted = resolve(
+            size, a, q, work.b, qba, work.qb, how.failure_rate, RISK_MAX if attempt == -2 else PART_RISK_MAX,
+            how.ratio_floor, least, fixed, work.report,
+        )  # fmt: skip
+        if accepted:
+            for i in range(size):
+                work.fixed[chosen[i]] = fixed[i]
+            break
+    return accepted
+
+
+@part
+def _choose(attempt: int, left: int, order: Int64Array, free: Int32Array, links: Records, chosen: Int64Array) -> int:
+    """Write which ambiguities an attempt tries, in order; returns how many."""
+    best = int(left * SHARES[attempt]) if attempt >= 0 else left
+    for i in range(left):
+        chosen[i] = 0
+    for i in range(best):
+        chosen[order[i]] = 1
+    size = 0
+    for i in range(left):
+        wanted = chosen[i] == 1
+        if attempt == -1 and links[free[i]].sat // PRN_PER_SYSTEM == GLONASS:
+            wanted = False
+        if wanted:
+            chosen[size] = i
+            size += 1
+    return size
+
+
+@part
+def _forget_velocity(found: Record) -> None:
+    """Where there is no Doppler, there is none."""
+    for axis in range(3):
+        found.velocity_mps[axis] = np.nan
+        for other in range(3):
+            found.velocity_m2s2[axis, other] = np.nan
+
+
+@kernel
+def predict(time_ns: int, options: Records, state: Records, filter_: Filter, work: Work, result: Records) -> None:
+    """Move the filter to this epoch and find the slips; it starts anew after a long gap.
+
+    Args:
+        time_ns: Rover's epoch.
+        options: (1,) of `OPTIONS`.
+        state: (1,) of `KNOWN`, changed.
+        filter_: With room for a state of each link and satellite more; changed.
+        work: As `locate` left it.
+        result: (1,) of `RESULT`, the velocity is written.
+    """
+    how, known, now = options[0], state[0], work.now[0]
+    x, p, keys, notes = filter_
+    _forget_velocity(result[0])
+    count, dt_s, previous_ns = now.count, now.dt_s, known.time_ns
+    if known.count == 0 or dt_s > GAP_S:
+        _start(how, known, now, work.position, x, p)
+        dt_s = 0.0
+    for k in range(count):
+        work.slipped[k] = work.links[k].flags & SLIP != 0
+    weigh_fades(count, work.links, dt_s, known.count, keys, notes, work.slipped)
+    sort_links(count, work.links, work.order)
+    near = how.static or 0.5 * how.acceleration_mps2 * dt_s**2 < REACH_M
+    if near and not how.static:
+        move(known.count, dt_s, how.acceleration_mps2, x, p)
+    for axis in range(3):
+        if near:
+            x[axis] += known.origin_m[axis] - now.origin_m[axis]
+        else:
+            reset_state(known.count, x, p, axis, work.position[axis], REACH_M**2)
+            reset_state(known.count, x, p, 3 + axis, 0.0, REACH_M**2)
+    decay_atmosphere(known.count, dt_s, now.ionosphere_m, IONOSPHERE_S, now.zenith_m, ZENITH_S, x, p, keys)
+    shift, shift_m2 = np.empty(3), np.empty((3, 3))
+    time_differences(
+        count, work.links, time_ns, previous_ns, known.count, keys, notes, SLIP_M, work.slipped, shift, shift_m2
+    )
+    if not how.static:
+        _observe_rates(how, known, now, filter_, work, result[0])
+    known.count = synchronise_states(
+        count, work.links, time_ns, previous_ns, work.slipped, START_M, now.ionosphere_m, _wander(how, known, now),
+        MEMORY_NS, known.count, x, p, keys, notes, work.ambiguity, work.ionosphere,
+    )  # fmt: skip
+
+
+@part
+def _start(how: Record, known: Record, now: Record, position: Float64Array, x: Float64Array, p: Float64Array) -> None:
+    """A filter that knows nothing but what is normal."""
+    known.count = BASE_STATES
+    for i in range(BASE_STATES):
+        x[i] = 0.0
+        for j in range(BASE_STATES):
+            p[i, j] = 0.0
+    for axis in range(3):
+        known.origin_m[axis] = now.origin_m[axis]
+        x[axis] = position[axis]
+        p[axis, axis] = REACH_M**2
+        p[3 + axis, 3 + axis] = 0.0 if how.static else REACH_M**2
+    for end in range(2):
+        p[6 + end, 6 + end] = now.zenith_m**2
+    recall_channels(known, how.channel_bias_m, x, p)
+
+
+@part
+def recall_channels(known: Record, sigma_m: float, x: Float64Array, p: Float64Array) -> None:
+    """Let a new filter start from the GLONASS biases that the last one found: they belong to the receivers."""
+    for band in range(2):
+        place = CHANNEL_BIAS + band
+        x[place] = known.channel_m[band]
+        p[place, place] = min(4.0 * known.channel_m2[band] + CHANNEL_KNOWN_M**2, sigma_m**2)
+
+
+@part
+def _observe_rates(how: Record, known: Record, now: Record, filter_: Filter, work: Work, found: Record) -> None:
+    """Velocity by Doppler; it is of the rover alone, the filter's relative to the base."""
+    velocity, spread = np.empty(3), np.empty((3, 3))
+    redundancy, factor = solve_rates(now.count, work.links, how.doppler_noise_mps, velocity, spread)
+    if redundancy < 1:
+        return
+    for axis in range(3):
+        for other in range(3):
+            spread[axis, other] *= max(1.0, factor)
+        spread[axis, axis] += DOPPLER_FLOOR_MPS**2
+    found.velocity_mps[:] = velocity
+    found.velocity_m2s2[:, :] = spread
+    if not how.moving_base:
+        observe_vector(known.count, 3, velocity, spread, filter_.x, filter_.p)
+
+
+@kernel
+def update(options: Records, state: Records, filter_: Filter, work: Work) -> tuple[int, int]:
+    """Update the filter with this epoch's codes and carriers, and write its distribution given the integers held.
+
+    How noisy carriers and ionosphere are is learnt on the way.
+
+    Returns:
+        How many ambiguities are left, and how many are held.
+    """
+    how, known, now = options[0], state[0], work.now[0]
+    x, p, keys, notes = filter_
+    n, carried = known.count, 0
+    for place in range(BASE_STATES, n):
+        if notes[place].locked > 1:
+            carried += 1
+    inflation = max(1.0, how.code_memory_s / now.dt_s) if carried >= CARRIED_MIN else 1.0
+    observe_links(
+        n, now.count, work.links, work.order, work.weight, now.code_scale, inflation, _lasting(how, known, now),
+        work.ambiguity, work.ionosphere, notes, INNOVATION_LIMIT, x, p, work.innovations,
+    )  # fmt: skip
+    factor = noise_factor(now.count, work.innovations, work.ambiguity, notes, known.phase_factor)
+    known.phase_factor = max(factor, min(PHASE_BY_CODE_MAX, PHASE_OF_CODE * known.code_factor))
+    if now.ionosphere_m > 0.0:
+        known.ionosphere_factor = ionosphere_factor(n, x, p, keys, now.ionosphere_m, known.ionosphere_factor)
+    return _hold(how, known, now, filter_, work)
+
+
+@part
+def _close(now: Record) -> float:
+    """1 where epochs follow so closely that errors change little from one to the next, 0 where they do not."""
+    return math.exp(-((now.dt_s / MULTIPATH_S) ** 2))
+
+
+@part
+def _unquiet(known: Record) -> float:
+    """0 where the carriers show no multipath, 1 where they show much."""
+    by_code = PHASE_OF_CODE * (known.code_factor - 1.0)
+    return float(min(1.0, max(4.0 * (known.phase_factor - QUIET_FACTOR), by_code)))
+
+
+@part
+def _wander(how: Record, known: Record, now: Record) -> float:
+    """Variance that an ambiguity gains in this epoch, in units of its carrier's: multipath is not white.
+
+    Where carriers are no noisier than the noise law's best, there is little multipath to take account of; errors at
+    long intervals are independent anyhow.
+    """
+    if how.static:
+        return 0.0
+    return float(now.dt_s / how.phase_memory_s * _close(now) * _unquiet(known))
+
+
+@part
+def _lasting(how: Record, known: Record, now: Record) -> float:
+    """How much less than its own information a carrier's epoch tells, because errors of the last ones are in it.
+
+    n epochs dt apart, with errors correlated by exp(-t / T), are worth n dt / (2 T + dt) independent ones.
+    At short intervals an ambiguity that wanders stands for the same.
+    """
+    dt_s = max(now.dt_s, 0.05)
+    memory_s, apart = how.phase_memory_s, (1.0 - _close(now)) ** 2
+    if how.static:
+        memory_s, apart = STATIC_MEMORY_S, 1.0
+    return float(1.0 + 2.0 * memory_s / dt_s * math.exp(-dt_s / memory_s) * apart * _unquiet(known))
+
+
+@part
+def _hold(how: Record, known: Record, now: Record, filter_: Filter, work: Work) -> tuple[int, int]:
+    """Condition the float solution on what is held; how many ambiguities are left and how many held is returned."""
+    x, p, _, notes = filter_
+    count = now.count
+    _mark_usable(how, known, now, x, work)
+    for k in range(count):
+        place = work.ambiguity[k]
+        work.usable[k] = work.usable[k] and place >= 0 and abs(work.innovations[k]) < INNOVATION_LIMIT
+        work.held[k] = work.usable[k] and notes[place].agreed >= HOLD_EPOCHS
+        work.place[k] = place if work.usable[k] else -1
+        work.known[k] = np.nan
+    choose_references(count, work.links, work.order, work.usable, work.held, work.reference)
+    m = double_differences(
+        count, work.links, work.place, work.reference, x, p, work.member, work.a, work.q, work.b, work.qba, work.qb
+    )
+    return condition_on_held(
+        m, work.member, work.links, work.reference, work.place, notes, HOLD_EPOCHS, HOLD_GATE, work.a, work.q, work.b,
+        work.qba, work.qb, work.free, work.known,
+    )  # fmt: skip
