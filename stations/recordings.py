@@ -17,8 +17,10 @@ from caster.codec import sbf
 from caster.codec.rinex.header import Header
 from caster.codec.rinex.navigation import read_navigation
 from caster.codec.rinex.observation import ObservationFile
+from caster.codec.sbf_navigation import RAW_NAVIGATION, take_raw
+from caster.codec.subframes import SubframeCollector
 from caster.codec.ubx import RAWX, SFRBX, SYNC, rawx_epoch, ubx_messages
-from caster.codec.ubx_navigation import SubframeCollector
+from caster.codec.ubx_navigation import take_sfrbx
 from caster.epochs import EpochAssembler, StationDescription
 from caster.errors import FormatError, SourceError
 from caster.recorded import RecordingAssembler
@@ -164,22 +166,27 @@ class Session:
                     warnings[_WARNINGS_MAX - 1 :] = [str(error)]
                     continue
                 for waiting in early:
-                    subframes.take(waiting, epochs[-1].time_ns)
+                    take_sfrbx(subframes, waiting, epochs[-1].time_ns)
                 early.clear()
             elif kind == SFRBX and epochs:
-                subframes.take(payload, epochs[-1].time_ns)
+                take_sfrbx(subframes, payload, epochs[-1].time_ns)
             elif kind == SFRBX and len(early) < _EARLY_MAX:
                 early.append(payload)
+        self._take_subframes(subframes)
+        return [epoch for epoch in epochs if len(epoch)]
+
+    def _take_subframes(self, subframes: SubframeCollector) -> None:
+        """Put what a receiver's navigation bits said to the pool."""
         for record in (*subframes.kepler, *subframes.glonass):
             self.ephemerides.add(record)
         self.ephemerides.add_klobuchar("gps", subframes.klobuchar_gps)
+        self.ephemerides.add_klobuchar("beidou", subframes.klobuchar_beidou)
         for slot, channel in subframes.channels.items():
             self._channels[slot - 1] = channel
-        return [epoch for epoch in epochs if len(epoch)]
 
     def _read_sbf(self, data: bytes, warnings: list[str]) -> list[Epoch]:
         """Epochs of a Septentrio receiver's measurements; its navigation blocks go to the pool."""
-        tracking = Tracking()
+        tracking, subframes = Tracking(), SubframeCollector()
         epochs: list[Epoch] = []
         for number, block in sbf.sbf_blocks(data):
             try:
@@ -187,10 +194,13 @@ class Session:
                     epochs.append(sbf.meas_epoch(block, tracking, self._channels))
                 elif number in sbf.NAVIGATION:
                     self.ephemerides.add(sbf.navigation(number, block))
+                elif number in RAW_NAVIGATION:
+                    take_raw(subframes, number, block)
                 elif number in sbf.IONOSPHERE:
                     self.ephemerides.add_klobuchar(sbf.IONOSPHERE[number], sbf.ionosphere(block))
             except FormatError as error:
                 warnings[_WARNINGS_MAX - 1 :] = [str(error)]
+        self._take_subframes(subframes)
         return [epoch for epoch in epochs if len(epoch)]
 
 

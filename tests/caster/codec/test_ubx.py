@@ -9,8 +9,9 @@ from pyubx2 import UBXMessage, UBXReader
 
 from caster.codec.rinex.navigation import read_navigation
 from caster.codec.rinex.observation import ObservationFile
+from caster.codec.subframes import SubframeCollector
 from caster.codec.ubx import RAWX, SFRBX, rawx_epoch, ubx_messages
-from caster.codec.ubx_navigation import SubframeCollector
+from caster.codec.ubx_navigation import take_sfrbx
 from caster.errors import FormatError
 from caster.tracking import Tracking
 from solver.model import SLIP, Epoch
@@ -141,7 +142,7 @@ def test_any_payload_gives_an_epoch_or_a_named_error(noise: bytes, count: int) -
         rawx_epoch(payload, Tracking())
     except FormatError as error:
         assert "RAWX" in str(error)
-    SubframeCollector().take(noise, 10**18)
+    take_sfrbx(SubframeCollector(), noise, 10**18)
 
 
 @settings(max_examples=100, deadline=None)
