@@ -19,8 +19,8 @@ from caster.codec.rinex.navigation import read_navigation
 from caster.codec.rinex.observation import ObservationFile
 from caster.codec.sbf_navigation import RAW_NAVIGATION, take_raw
 from caster.codec.subframes import SubframeCollector
-from caster.codec.ubx import RAWX, SFRBX, SYNC, rawx_epoch, ubx_messages
-from caster.codec.ubx_navigation import take_sfrbx
+from caster.codec.ubx import RAW, RAWX, SFRB, SFRBX, SYNC, measured_epoch, ubx_messages
+from caster.codec.ubx_navigation import take_bits
 from caster.epochs import EpochAssembler, StationDescription
 from caster.errors import FormatError, SourceError
 from caster.recorded import RecordingAssembler
@@ -157,21 +157,21 @@ class Session:
         """Epochs of the receiver's own messages; its navigation bits go to the pool."""
         tracking, subframes = Tracking(), SubframeCollector()
         epochs: list[Epoch] = []
-        early: list[bytes] = []
+        early: list[tuple[int, bytes]] = []
         for kind, payload in ubx_messages(data):
-            if kind == RAWX:
+            if kind in (RAW, RAWX):
                 try:
-                    epochs.append(rawx_epoch(payload, tracking))
+                    epochs.append(measured_epoch(kind, payload, tracking))
                 except FormatError as error:
                     warnings[_WARNINGS_MAX - 1 :] = [str(error)]
                     continue
                 for waiting in early:
-                    take_sfrbx(subframes, waiting, epochs[-1].time_ns)
+                    take_bits(subframes, *waiting, epochs[-1].time_ns)
                 early.clear()
-            elif kind == SFRBX and epochs:
-                take_sfrbx(subframes, payload, epochs[-1].time_ns)
-            elif kind == SFRBX and len(early) < _EARLY_MAX:
-                early.append(payload)
+            elif kind in (SFRB, SFRBX) and epochs:
+                take_bits(subframes, kind, payload, epochs[-1].time_ns)
+            elif kind in (SFRB, SFRBX) and len(early) < _EARLY_MAX:
+                early.append((kind, payload))
         self._take_subframes(subframes)
         return [epoch for epoch in epochs if len(epoch)]
 

@@ -1,6 +1,7 @@
-"""Navigation bits in UBX logs: the words of RXM-SFRBX to the messages of `subframes`.
+"""Navigation bits in UBX logs: the words of RXM-SFRBX and RXM-SFRB to the messages of `subframes`.
 
-UBX-22008968 section 3.17.9: words as u-blox packs them. Galileo comes as an even and an odd page of four words each.
+UBX-22008968 section 3.17.9, GPS.G6-SW-10018 section 38.4: words as u-blox packs them. Galileo comes as an even and an
+odd page of four words each.
 """
 
 from typing import Final
@@ -8,11 +9,13 @@ from typing import Final
 import numpy as np
 
 from caster.codec.subframes import PAGE_BITS, SubframeCollector, without_parity
-from caster.codec.ubx import satellite_of
+from caster.codec.ubx import SFRB, satellite_of
 from solver import signals
 
-__all__ = ["take_sfrbx"]
+__all__ = ["take_bits"]
 
+_SFRB_BYTES: Final = 42
+_GPS_MAX: Final = 32
 _LNAV_SIGNALS: Final = (0,)
 _INAV_SIGNALS: Final = (0, 1, 5)
 """E1 C (what receivers of generation 8 say), E1 B, E5 bI."""
@@ -23,8 +26,19 @@ _GEOSTATIONARY: Final = (1, 2, 3, 4, 5, 59, 60, 61, 62, 63)
 """PRNs of D2, BDS-SIS-ICD-B1I section 5.1.1: receivers of generation 8 name no signal."""
 
 
-def take_sfrbx(collector: SubframeCollector, payload: bytes, time_ns: int) -> None:
-    """Give a RXM-SFRBX payload, received at about an instant of GPST, to a collector."""
+def take_bits(collector: SubframeCollector, kind: int, payload: bytes, time_ns: int) -> None:
+    """Give the payload of a RXM-SFRBX or RXM-SFRB, received at about an instant of GPST, to a collector."""
+    (_take_sfrb if kind == SFRB else _take_sfrbx)(collector, payload, time_ns)
+
+
+def _take_sfrb(collector: SubframeCollector, payload: bytes, time_ns: int) -> None:
+    """Ten words of GPS, their parity taken off; SBAS, which the message carries as well, is left alone."""
+    if len(payload) == _SFRB_BYTES and 1 <= payload[1] <= _GPS_MAX:
+        words = [int(word) << 6 for word in np.frombuffer(payload, "<u4", 10, 2)]
+        collector.take_lnav(satellite_of(0, payload[1]), words, time_ns)
+
+
+def _take_sfrbx(collector: SubframeCollector, payload: bytes, time_ns: int) -> None:
     if len(payload) < 8 or len(payload) < 8 + 4 * payload[4]:
         return
     gnss, number, signal, frequency, count = payload[:5]

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from caster.codec.rtcm.framing import crc24q
 from caster.codec.sbf_navigation import RAW_NAVIGATION, take_raw
 from caster.codec.subframes import SubframeCollector
-from caster.codec.ubx_navigation import take_sfrbx
+from caster.codec.ubx import SFRBX
+from caster.codec.ubx_navigation import take_bits
 from solver.constants import ICD_PI
 from solver.model import NavMessage
+from solver.observed import Selection
 from solver.signals import satellite_name
 from solver.timescale import BDT_OFFSET_S, NS, from_week
 from stations.recordings import Session
-from stations.solve import Selection, prepare, run
+from stations.solve import prepare, run
 
 WEEK, TOW_S = 2360, 212_400
 NOW_NS = from_week(WEEK, TOW_S + 40)
@@ -112,7 +114,7 @@ def galileo_of_ubx(numbers: tuple[int, ...] = (2, 4, 1, 3, 5)) -> SubframeCollec
     for number in numbers:
         even, odd = pages(number, 21)
         words = (*in_words(even, 120, 4), *in_words(odd, 120, 4))
-        take_sfrbx(collector, sfrbx(2, 21, 1, words), NOW_NS)
+        take_bits(collector, SFRBX, sfrbx(2, 21, 1, words), NOW_NS)
     return collector
 
 
@@ -138,14 +140,14 @@ def test_galileo_words_of_two_issues_make_no_orbit(monkeypatch: pytest.MonkeyPat
     collector = galileo_of_ubx((1, 2, 3, 5))
     monkeypatch.setitem(RAW, "iod", 102)
     even, odd = pages(4, 21)
-    take_sfrbx(collector, sfrbx(2, 21, 1, (*in_words(even, 120, 4), *in_words(odd, 120, 4))), NOW_NS)
+    take_bits(collector, SFRBX, sfrbx(2, 21, 1, (*in_words(even, 120, 4), *in_words(odd, 120, 4))), NOW_NS)
     assert collector.kepler == []
 
 
 def test_a_galileo_page_with_a_wrong_checksum_is_left_out() -> None:
     collector = galileo_of_ubx((2, 4, 1, 3))
     even, odd = pages(5, 21)
-    take_sfrbx(collector, sfrbx(2, 21, 1, (*in_words(even ^ 1 << 50, 120, 4), *in_words(odd, 120, 4))), NOW_NS)
+    take_bits(collector, SFRBX, sfrbx(2, 21, 1, (*in_words(even ^ 1 << 50, 120, 4), *in_words(odd, 120, 4))), NOW_NS)
     assert collector.kepler == []
 
 
@@ -190,7 +192,7 @@ def test_beidou_subframes_make_an_orbit(geostationary: bool, number: int, log: s
     for bits in beidou_subframes(geostationary):
         words = with_parity(bits)
         if log == "ubx":
-            take_sfrbx(collector, sfrbx(3, number, 10 if geostationary else 4, tuple(words)), NOW_NS)
+            take_bits(collector, SFRBX, sfrbx(3, number, 10 if geostationary else 4, tuple(words)), NOW_NS)
         else:
             joined = int("".join(f"{word:030b}" for word in words), 2)
             take_raw(collector, 4047, raw_block(140 + number, in_words(joined, 300, 10)))
@@ -219,9 +221,9 @@ def test_beidou_subframes_of_two_frames_make_no_orbit() -> None:
     first, second, third = (with_parity(bits) for bits in beidou_subframes(False))
     later = packed(HEAD, {"fraid": 3, "sow": TOW_S + 42}, 224)
     for words in (first, second, with_parity(later)):
-        take_sfrbx(collector, sfrbx(3, 21, 0, tuple(words)), NOW_NS)
+        take_bits(collector, SFRBX, sfrbx(3, 21, 0, tuple(words)), NOW_NS)
     assert collector.kepler == []
-    take_sfrbx(collector, sfrbx(3, 21, 0, tuple(third)), NOW_NS)
+    take_bits(collector, SFRBX, sfrbx(3, 21, 0, tuple(third)), NOW_NS)
     assert collector.kepler == []
 
 
@@ -262,4 +264,4 @@ def test_beidou_orbits_in_a_log_are_those_that_convbin_writes(shared_data: Path,
 def test_any_bits_are_taken_or_left(number: int, block: bytes, payload: bytes) -> None:
     collector = SubframeCollector()
     take_raw(collector, number, block)
-    take_sfrbx(collector, payload, NOW_NS)
+    take_bits(collector, SFRBX, payload, NOW_NS)

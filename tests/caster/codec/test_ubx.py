@@ -1,4 +1,5 @@
 import math
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,13 @@ from pyubx2 import UBXMessage, UBXReader
 from caster.codec.rinex.navigation import read_navigation
 from caster.codec.rinex.observation import ObservationFile
 from caster.codec.subframes import SubframeCollector
-from caster.codec.ubx import RAWX, SFRBX, rawx_epoch, ubx_messages
-from caster.codec.ubx_navigation import take_sfrbx
+from caster.codec.ubx import RAW, RAWX, SFRB, SFRBX, measured_epoch, raw_epoch, rawx_epoch, ubx_messages
+from caster.codec.ubx_navigation import take_bits
 from caster.errors import FormatError
 from caster.tracking import Tracking
-from solver.model import SLIP, Epoch
+from solver.model import HALF_CYCLE, SLIP, Epoch
 from solver.signals import satellite_name, signal_name
-from solver.timescale import to_datetime
+from solver.timescale import from_week, to_datetime
 from stations.recordings import Session
 from tests.caster.codec.rinex.samples import content
 
@@ -134,15 +135,70 @@ def test_a_lock_time_that_went_back_is_a_slip(shared_data: Path) -> None:
     assert (epoch.flags[~np.isnan(epoch.phase_cycles)] & SLIP).all()
 
 
+def raw_of(tow_ms: int, cycles: float, lli: int = 0) -> bytes:
+    """A message RXM-RAW of generation 6: G18, whose phase is lost by `lli` 1, G09 of poor quality, and S129."""
+    rows = (
+        (cycles, 2.03e7, -954.5, 18, 7, 49, lli),
+        (1.0, 2.04e7, -1526.25, 9, 4, 30, 0),
+        (2.0, 3.68e7, 5.5, 129, 7, 44, 2),
+    )
+    body = b"".join(struct.pack("<ddfBbbB", *row) for row in rows)
+    return struct.pack("<iHBx", tow_ms, 1481, len(rows)) + body
+
+
+def test_messages_of_generation_6_are_read_as_pyubx2_reads_them() -> None:
+    payload = raw_of(107_964_999, 1.07e8)
+    theirs = UBXMessage(b"\x02", b"\x10", 0, payload=payload)
+    epoch = measured_epoch(RAW, payload, Tracking())
+    assert epoch.time_ns == from_week(theirs.week, theirs.iTOW / 1000)
+    assert [satellite_name(sat) for sat in epoch.sat] == ["G09", "G18", "S29"]
+    assert epoch.pseudorange_m.tolist() == [theirs.prMes_02, theirs.prMes_01, theirs.prMes_03]
+    assert epoch.doppler_hz.tolist() == [theirs.doMes_02, theirs.doMes_01, theirs.doMes_03]
+    assert epoch.cn0_dbhz.tolist() == [theirs.cno_02, theirs.cno_01, theirs.cno_03]
+    assert epoch.phase_cycles[1:].tolist() == [theirs.cpMes_01, theirs.cpMes_03]
+    assert math.isnan(epoch.phase_cycles[0])
+    assert epoch.flags.tolist() == [0, 0, HALF_CYCLE]
+
+
+def test_lock_times_of_generation_6_are_summed_until_a_loss() -> None:
+    tracking = Tracking()
+    epochs = [raw_epoch(raw_of(1000 * second, 1e8, second == 3), tracking) for second in range(1, 6)]
+    assert [epoch.lock_s[1] for epoch in epochs] == [0, 1, 0, 1, 2]
+    assert [epoch.flags[1] for epoch in epochs] == [0, 0, SLIP, 0, 0]
+    after_a_gap = raw_epoch(raw_of(9000, 1e8), tracking)
+    assert after_a_gap.lock_s[1] == 6
+
+
+def test_subframes_of_generation_6_make_the_orbits_of_later_ones(shared_data: Path) -> None:
+    log = log_of(shared_data)
+    words = [payload for kind, payload in ubx_messages(log) if kind == SFRBX and payload[0] == 0]
+    now_ns = epochs_of(log)[0].time_ns
+    old, new = SubframeCollector(), SubframeCollector()
+    for payload in words:
+        take_bits(new, SFRBX, payload, now_ns)
+        data = [word >> 6 & 0xFFFFFF for word in struct.unpack_from("<10I", payload, 8)]
+        take_bits(old, SFRB, struct.pack("<BB10I", 0, payload[1], *data), now_ns)
+    assert len(new.kepler) > 5
+    assert [record.tobytes() for record in old.kepler] == [record.tobytes() for record in new.kepler]
+
+
+def test_phases_of_beidou_geostationary_satellites_have_half_a_cycle_more() -> None:
+    head = struct.pack("<dHbBBB2x", 1000.0, 2360, 18, 2, 1, 1)
+    rows = (struct.pack("<ddfBBBBHBBBBBx", 2.3e7, 1e8, 1.0, 3, prn, 1, 0, 9, 45, 0, 0, 0, 7) for prn in (3, 21))
+    epoch = rawx_epoch(head + b"".join(rows), Tracking())
+    assert epoch.phase_cycles.tolist() == [1e8 + 0.5, 1e8]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 60))
 def test_any_payload_gives_an_epoch_or_a_named_error(noise: bytes, count: int) -> None:
     payload = bytes(8) + b"\x00\x08\x12" + bytes([count]) + bytes(4) + noise
-    try:
-        rawx_epoch(payload, Tracking())
-    except FormatError as error:
-        assert "RAWX" in str(error)
-    take_sfrbx(SubframeCollector(), noise, 10**18)
+    for kind in (RAW, RAWX):
+        try:
+            measured_epoch(kind, payload, Tracking())
+        except FormatError as error:
+            assert "RXM-RAW" in str(error)
+    take_bits(SubframeCollector(), SFRBX, noise, 10**18)
 
 
 @settings(max_examples=100, deadline=None)
