@@ -31,8 +31,8 @@ from caster.tracking import Part, Tracking, assemble, carrier_hz, new_channels
 from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.ephemeris import EphemerisStore
 from solver.model import Epoch
-from solver.signals import GLONASS, GPS, PRN_PER_SYSTEM
-from solver.timescale import DAY_NS, NS, WEEK_NS
+from solver.signals import BEIDOU, GLONASS, GPS, PRN_PER_SYSTEM
+from solver.timescale import BDT_OFFSET_S, DAY_NS, NS, WEEK_NS
 
 __all__ = ["AssemblerCounters", "EpochAssembler", "Heading", "StationDescription"]
 
@@ -179,6 +179,7 @@ class EpochAssembler:
         self._proofs = 0
         self._usual_count = 0
         self._closed_ns: int | None = None
+        self._lead_ns: int | None = None
         self._tracking = Tracking()
         self._rollovers: dict[tuple[int, int], float] = {}
 
@@ -358,6 +359,8 @@ class EpochAssembler:
         assert self._now_ns is not None
         by_day = self._closed_ns is not None or bool(self._open)
         time_ns = epoch_gpst_ns(system, epoch, self._now_ns, legacy=part.rank == 0, by_day=by_day)
+        if system == BEIDOU:
+            time_ns -= self._beidou_lead(time_ns)
         epochs: list[Epoch] = []
         if self._open and time_ns != self._open_ns:
             epochs = self._change(time_ns)
@@ -377,6 +380,12 @@ class EpochAssembler:
         if self._ends and self._proofs >= MULTIPLE_BIT_PROOFS and len(self._open) >= self._usual_count:
             epochs += self._close()
         return epochs
+
+    def _beidou_lead(self, time_ns: int) -> int:
+        """How much a sender's BeiDou epochs are ahead: by BDT's offset where it counts GPST (Trimble NETR9 of 2012)."""
+        if self._lead_ns is None and self._open and time_ns - self._open_ns in (0, BDT_OFFSET_S * NS):
+            self._lead_ns = time_ns - self._open_ns
+        return self._lead_ns or 0
 
     def _change(self, time_ns: int) -> list[Epoch]:
         """The epoch time is another: close the open epoch, unless the message is a straggler of an earlier one."""

@@ -50,6 +50,23 @@ def with_bit(frame: bytes, multiple: bool) -> bytes:
     return encode_msm(replace(message, head=head))
 
 
+@pytest.mark.parametrize("ahead_s", [0, 14])
+def test_a_sender_that_counts_gpst_for_beidou_as_well_has_whole_epochs(ahead_s):
+    stream = [
+        frame
+        for second in range(5)
+        for frame in (
+            *(with_bit(frame, True) for frame in frames(an_epoch(second, "G05-1C"))),
+            *(with_bit(frame, False) for frame in frames(an_epoch(second + ahead_s, "C21-2I"))),
+        )
+    ]
+    assembler = EpochAssembler(TIME_NS)
+    epochs = feed(assembler, stream) + assembler.finish()
+    assert [(epoch.time_ns - TIME_NS) / NS for epoch in epochs] == list(range(5))
+    assert {tuple(satellite_name(sat) for sat in epoch.sat) for epoch in epochs} == {("G05", "C21")}
+    assert (assembler.counters.restarts, assembler.counters.late) == (0, 0)
+
+
 def test_an_epoch_closes_with_its_last_message_once_the_stream_has_shown_that_it_says_so():
     assembler = EpochAssembler(TIME_NS)
     groups = [frames(an_epoch(second)) for second in range(4)]
