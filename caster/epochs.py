@@ -32,7 +32,7 @@ from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.ephemeris import EphemerisStore
 from solver.model import Epoch
 from solver.signals import BEIDOU, GLONASS, GPS, PRN_PER_SYSTEM
-from solver.timescale import BDT_OFFSET_S, DAY_NS, NS, WEEK_NS
+from solver.timescale import BDT_OFFSET_S, DAY_NS, NS, WEEK_NS, nearest_week
 
 __all__ = ["AssemblerCounters", "EpochAssembler", "Heading", "StationDescription"]
 
@@ -221,24 +221,26 @@ class EpochAssembler:
             part = Part(message.kind, message.raw, message.values)
             return self.push_heading(Heading(message.system, message.epoch, message.multiple, part), received_ns)
         self._learn(message)
-        was_dated = self._now_ns is not None
-        return self._date(message, received_ns) + self._take_dated(message, received_ns, was_dated)
+        return self._date(message, received_ns) + self._take_dated(message, received_ns)
 
     def push_heading(self, heading: Heading, received_ns: int | None = None) -> list[Epoch]:
         """Take the observations of one multiple signal message and return the epochs that it completes."""
         time_ns = tow_ns(heading.system, heading.epoch)
         self._tow_ns = self._tow_ns if time_ns is None else time_ns
-        was_dated = self._now_ns is not None
         self._state(received_ns)
-        return self._take_dated(heading, received_ns, was_dated)
+        return self._take_dated(heading, received_ns)
 
-    def _take_dated(self, message: Heading | Message, received_ns: int | None, was_dated: bool) -> list[Epoch]:
+    def _take_dated(self, message: Heading | Message, received_ns: int | None) -> list[Epoch]:
         """Take a message, after those that waited for the date where it is known just now; without one, keep it."""
-        if self._now_ns is None:
+        if self._now_ns is None or (self._day_is_open() and _tells_no_day(message)):
             self._keep(message, received_ns)
             return []
-        epochs = [] if was_dated else self._replay()
+        epochs = self._replay() if self._undated else []
         return epochs + self._take(message, received_ns)
+
+    def _day_is_open(self) -> bool:
+        """Whether all that is known of the date is a statement, good to half a week, and no time of week is."""
+        return self._now_ns == self._stated_ns and self._tow_ns is None and self._received_ns is None
 
     def expire(self, now_ns: int) -> list[Epoch]:
         """Close the epoch that has waited longer than the time-out.
@@ -255,7 +257,7 @@ class EpochAssembler:
         epochs: list[Epoch] = []
         if self._now_ns is None:
             self._now_ns, self.date_is_assumed = self._clock.weak_evidence(), self._clock.is_assumed
-            epochs += self._replay()
+        epochs += self._replay() if self._undated else []
         return epochs + self._close()
 
     # What the stream says beside observations.
@@ -328,6 +330,8 @@ class EpochAssembler:
         if self._now_ns is None:
             self.counters.undated += len(kept)
             return []
+        if self._now_ns == self._stated_ns and self._tow_ns is not None:
+            self._now_ns = nearest_week(self._tow_ns, self._now_ns)
         return [epoch for message, received_ns in kept for epoch in self._take(message, received_ns)]
 
     # Observations.
@@ -436,3 +440,8 @@ class EpochAssembler:
                 phase_m[column] += round(steps) * step_m[column]
                 self._rollovers[key] = now_m + round(steps) * step_m[column]
         return Part(0, raw, values)
+
+
+def _tells_no_day(message: Heading | Message) -> bool:
+    """Whether a message is one of GLONASS's legacy ones, which tell the time of day alone."""
+    return isinstance(message, Message) and message.type in GLONASS_LEGACY

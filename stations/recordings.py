@@ -8,7 +8,7 @@ a session share, so that one which has none (a base's stream) is served by anoth
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from solver.signals import GLONASS, PRN_PER_SYSTEM
 from stations.compressed import read_plain
 from stations.framefiles import DATE_ASSUMED, written_ns
 
-__all__ = ["Recording", "Session", "station_of_header"]
+__all__ = ["Recording", "Session", "UndatedError", "station_of_header"]
 
 _RECORDS_PER_SATELLITE = 2_000
 """A day of Galileo at ten minutes in two messages is 300; a week of files still fits."""
@@ -41,7 +41,12 @@ _WARNINGS_MAX = 100
 _EARLY_MAX = 1000
 """Navigation messages that are kept until the first epoch tells their date."""
 _EARTH_RADIUS_MIN_M = 6.3e6
+DATE_BY_OTHERS: Final = "nothing in it says which week it is: taken as that of the other files"
 _T = TypeVar("_T")
+
+
+class UndatedError(SourceError):
+    """Observations, but nothing says of which week: it has to be stated."""
 
 
 @dataclass(slots=True)
@@ -75,6 +80,7 @@ class Session:
         self.ephemerides = EphemerisStore(_RECORDS_PER_SATELLITE)
         self.warnings: list[str] = []
         self._channels = new_channels()
+        self._undated = 0
 
     def read_navigation(self, path: Path) -> None:
         """Take the ephemerides of a file, whatever else it holds.
@@ -103,22 +109,26 @@ class Session:
 
         Args:
             paths: Files, in any order.
-            stated_ns: An instant within half a week of them, for streams that do not tell the week.
+            stated_ns: An instant within half a week of them, for streams that do not tell the week; what is known of
+                ephemerides tells it as well.
 
         Raises:
+            UndatedError: there are observations, but nothing says of which week they are.
             DipperError: a file cannot be read, or no observations are in any of them.
         """
         recording = Recording()
+        self._undated = 0
         for path in paths:
             data = read_plain(path)
             if _is_rinex(data):
                 self._read_rinex(path, data, recording)
             else:
                 self._read_stream(path, data, recording, stated_ns)
+        names = ", ".join(map(str, paths))
+        if not recording.epochs and self._undated:
+            raise UndatedError(f"{names}: nothing in it says which week it is, nor do navigation files")
         if not recording.epochs:
-            raise SourceError(
-                f"{', '.join(map(str, paths))}: no observations of RINEX, RTCM 3 (MSM4 to 7, 1001 to 1012), UBX or SBF"
-            )
+            raise SourceError(f"{names}: no observations of RINEX, RTCM 3 (MSM4 to 7, 1001 to 1012), UBX or SBF")
         recording.epochs.sort(key=lambda epoch: epoch.time_ns)
         return recording
 
@@ -140,18 +150,36 @@ class Session:
         warnings: list[str] = []
         raw = self._read_ubx(data, warnings) if SYNC in data else []
         raw = (self._read_sbf(data, warnings) if not raw and sbf.SYNC in data else []) or raw
-        assembler = RecordingAssembler(
-            raw[0].time_ns if raw else stated_ns,
-            before_ns=written_ns(path),
-            ephemerides=self.ephemerides,
-            channels=self._channels,
-        )
-        rtcm = assembler.read(data)
+        known_ns = self._known_ns()
+        assembler, rtcm = self._read_rtcm(path, data, raw[0].time_ns if raw else stated_ns, known_ns)
+        if assembler.time_ns is None and known_ns is not None:
+            assembler, rtcm = self._read_rtcm(path, data, known_ns, known_ns)
+            warnings += [DATE_BY_OTHERS] if rtcm else []
+        self._undated += assembler.counters.undated
         recording.epochs += raw if len(raw) > len(rtcm) else rtcm
         if np.isfinite(assembler.station.position_ecef_m).all():
             recording.station = assembler.station
             recording.position_ecef_m, recording.surveyed = assembler.station.position_ecef_m, True
-        recording.warnings += [f"{path}: {warning}" for warning in [*warnings, *_complaints(assembler)]]
+        assumed = [DATE_ASSUMED] if assembler.date_is_assumed and known_ns is None else []
+        recording.warnings += [f"{path}: {warning}" for warning in [*warnings, *assumed, *_complaints(assembler)]]
+
+    def _read_rtcm(
+        self, path: Path, data: bytes, stated_ns: int | None, known_ns: int | None
+    ) -> tuple[EpochAssembler, list[Epoch]]:
+        """Epochs of a stream's RTCM 3, of a week that is stated, told, or the last one before what is known."""
+        assembler = RecordingAssembler(
+            stated_ns,
+            before_ns=written_ns(path) if known_ns is None else known_ns,
+            ephemerides=self.ephemerides,
+            channels=self._channels,
+        )
+        return assembler, assembler.read(data)
+
+    def _known_ns(self) -> int | None:
+        """An instant in the midst of the ephemerides that are known; None where there are none."""
+        known = self.ephemerides.snapshot()
+        times = np.concatenate([known.kepler["toe_ns"], known.glonass["toe_ns"]])
+        return int(np.median(times)) if len(times) else None
 
     def _read_ubx(self, data: bytes, warnings: list[str]) -> list[Epoch]:
         """Epochs of the receiver's own messages; its navigation bits go to the pool."""
@@ -236,8 +264,7 @@ def _complaints(assembler: EpochAssembler) -> list[str]:
         "messages have ranges modulo a millisecond alone": counters.modulo,
         "times the stream began again at another time": counters.restarts,
     }
-    assumed = [DATE_ASSUMED] if assembler.date_is_assumed else []
-    return assumed + [f"{count} {text}" for text, count in told.items() if count]
+    return [f"{count} {text}" for text, count in told.items() if count]
 
 
 def _is_rinex(data: bytes) -> bool:

@@ -26,7 +26,7 @@ from solver.rtk import RtkOptions, RtkState, Workspace, process
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS, signal
 from solver.spp import SppOptions, solve
 from solver.timescale import NS, to_datetime
-from stations.recordings import Recording, Session
+from stations.recordings import Recording, Session, UndatedError
 from stations.static import antennas_of, fix_of, solve_session
 
 __all__ = ["MODES", "Job", "Summary", "base_position", "prepare", "run", "signal_mask"]
@@ -140,8 +140,7 @@ def prepare(
     session = Session()
     for path in navigation:
         session.read_navigation(path)
-    moving = session.read(rover)
-    fixed = session.read(base, stated_ns=moving.epochs[0].time_ns) if base else Recording()
+    moving, fixed = _read_both(session, rover, base)
     ephemerides = session.ephemerides.snapshot()
     if not len(ephemerides.kepler) + len(ephemerides.glonass):
         raise SourceError("no ephemerides: give a navigation file by --nav")
@@ -168,6 +167,18 @@ def prepare(
         base_ecef_m=base_position(fixed, ephemerides, base_ecef_m, warnings),
         antennas=antennas_of(antex, names, warnings) if antex else None,
     )
+
+
+def _read_both(session: Session, rover: list[Path], base: list[Path]) -> tuple[Recording, Recording]:
+    """The rover's and the base's files; either says for the other which week it is."""
+    try:
+        moving = session.read(rover)
+    except UndatedError:
+        if not base:
+            raise
+        fixed = session.read(base)
+        return session.read(rover, stated_ns=fixed.epochs[0].time_ns), fixed
+    return moving, session.read(base, stated_ns=moving.epochs[0].time_ns) if base else Recording()
 
 
 def _span(epochs: list[Epoch]) -> str:

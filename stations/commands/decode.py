@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from caster.codec.rinex.header import Header
     from caster.epochs import StationDescription
+    from solver.model import Ephemerides, Epoch
     from stations.listing import Lister
 
 __all__ = ["decode"]
@@ -32,7 +33,12 @@ class Format(StrEnum):
 
 
 def decode(
-    file: Annotated[Path, typer.Argument(help="An RTCM 3 recording, perhaps mixed with UBX or NMEA; .gz and .xz too.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="An RTCM 3 recording, perhaps mixed with UBX or NMEA; for RINEX, any recording; compressed or not."
+        ),
+    ],
     format: Annotated[Format, typer.Option(help="A table, JSON (a message a line), or RINEX 3.04.")] = Format.TABLE,
     output: Annotated[
         Path | None,
@@ -120,7 +126,6 @@ def _write_table(file: Path, output: Path | None, stated_ns: int | None, console
 
 
 def _write_rinex(file: Path, output: Path | None, stated_ns: int | None, console: "Console") -> None:
-    from caster.codec.rinex.writer import write_navigation, write_observations
     from caster.codec.rtcm import FrameReader
     from caster.epochs import EpochAssembler
     from solver.ephemeris import EphemerisStore
@@ -128,7 +133,8 @@ def _write_rinex(file: Path, output: Path | None, stated_ns: int | None, console
 
     facts = learn(file, stated_ns, console)
     if facts.time_ns is None:
-        raise SourceError(f"{file}: nothing in it says which week it is; state a day with --date")
+        _write_other(file, output)
+        return
     assembler = EpochAssembler(facts.time_ns, ephemerides=EphemerisStore(200), channels=facts.channels)
     epochs = [
         epoch for frame in read_frames(file, FrameReader(), console, "Decoding") for epoch in assembler.push(frame)
@@ -136,9 +142,33 @@ def _write_rinex(file: Path, output: Path | None, stated_ns: int | None, console
     epochs += assembler.finish()
     if not epochs:
         raise SourceError(f"{file}: no observations in it")
+    _write_files(file, output, epochs, assembler.station, assembler.ephemerides.snapshot())
+
+
+def _write_other(file: Path, output: Path | None) -> None:
+    """RINEX of what is no RTCM 3, or tells no date by it: UBX and SBF logs, RINEX of another version.
+
+    Raises:
+        DipperError: there are no observations, or nothing says when they were made.
+    """
+    from stations.recordings import Session, UndatedError
+
+    session = Session()
+    try:
+        recording = session.read([file])
+    except UndatedError:
+        raise SourceError(f"{file}: nothing in it says which week it is; state a day with --date") from None
+    _write_files(file, output, recording.epochs, recording.station, session.ephemerides.snapshot())
+
+
+def _write_files(
+    file: Path, output: Path | None, epochs: "list[Epoch]", station: "StationDescription", ephemerides: "Ephemerides"
+) -> None:
+    """The observations, and the ephemerides beside them where the output is a file."""
+    from caster.codec.rinex.writer import write_navigation, write_observations
+
     with _opened(output) as stream:
-        _write_all(stream, write_observations(epochs, _header(file, assembler.station)))
-    ephemerides = assembler.ephemerides.snapshot()
+        _write_all(stream, write_observations(epochs, _header(file, station)))
     if output is not None and len(ephemerides.kepler) + len(ephemerides.glonass):
         with _opened(output.with_suffix(".nav")) as stream:
             _write_all(stream, write_navigation(ephemerides))

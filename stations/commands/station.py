@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from caster.errors import SourceError
 from stations.commands.addresses import mount_address
 from stations.commands.solve import ManyValues
 from stations.commands.survey import survey
@@ -68,15 +67,18 @@ def check(
     Example: dipper station check base.rtcm3
     """
     from stations.encode import navigation_beside
+    from stations.framefiles import written_ns
     from stations.quality import examine
-    from stations.recordings import Session
+    from stations.recordings import Session, UndatedError
 
     session = Session()
     for path in nav or [other for name in source if name.parent.is_dir() for other in navigation_beside(name)]:
         session.read_navigation(path)
-    recording = session.read(source)
-    if not recording.epochs:
-        raise SourceError(f"{source[0]}: no observations in it")
+    try:
+        recording = session.read(source)
+    except UndatedError:
+        recording = session.read(source, stated_ns=written_ns(source[0]))
+        recording.warnings.append("nothing says which week it is: taken as that in which the file was written")
     report = examine(recording.epochs, session.ephemerides.snapshot(), recording.position_ecef_m)
     _print_report(recording, report)
 

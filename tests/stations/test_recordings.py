@@ -4,6 +4,7 @@ import io
 import lzma
 import zipfile
 from collections.abc import Callable
+from datetime import date, datetime
 from pathlib import Path
 
 import hatanaka
@@ -13,10 +14,12 @@ import pytest
 
 from caster.codec.rinex.observation import ObservationFile
 from caster.errors import FormatError, SourceError
+from solver.observed import Selection
 from solver.signals import satellite_name, signal_name
-from solver.timescale import NS
+from solver.timescale import NS, from_datetime, to_datetime
 from stations.compressed import read_plain
-from stations.recordings import Recording, Session
+from stations.recordings import Recording, Session, UndatedError
+from stations.solve import prepare
 from tests.caster.codec.rinex.samples import BODY_3, HEADER_3, content, package_file
 
 
@@ -143,9 +146,32 @@ def test_rtcm_gives_the_epochs_that_convbin_writes(shared_data: Path) -> None:
 
 def test_a_stream_without_a_date_says_so_and_takes_a_stated_one(shared_data: Path) -> None:
     path = shared_data / "shanghai-car-vrs/base-vrs.rtcm3.xz"
-    with pytest.raises(SourceError, match="no observations"):
+    with pytest.raises(UndatedError, match="which week"):
         read(path)
     rover = read(shared_data / "shanghai-car-vrs/rover.rtcm3.xz").epochs[0]
     base = read(path, stated_ns=rover.time_ns)
     assert len(base.epochs) > 500
     assert abs(base.epochs[0].time_ns - rover.time_ns) < 3600 * NS
+
+
+def test_a_stream_without_a_date_takes_that_of_navigation_files(shared_data: Path) -> None:
+    session = Session()
+    session.read_navigation(shared_data / "shanghai-car-vrs/rover.rtcm3.xz")
+    base = session.read([shared_data / "shanghai-car-vrs/base-vrs.rtcm3.xz"])
+    assert to_datetime(base.epochs[0].time_ns).date() == date(2023, 5, 19)
+    assert any("taken as that of the other files" in warning for warning in base.warnings)
+
+
+def test_a_rover_without_a_date_takes_that_of_its_base(shared_data: Path) -> None:
+    base, rover = (shared_data / f"shanghai-car-vrs/{name}.rtcm3.xz" for name in ("base-vrs", "rover"))
+    job = prepare("dgnss", [base], [rover], [], Selection("GREJC"))
+    assert to_datetime(job.rover[0].time_ns).date() == date(2023, 5, 19)
+
+
+def test_glonass_alone_in_the_first_second_does_not_take_the_day_of_a_rough_statement(shared_data: Path) -> None:
+    path = shared_data / "rtcm3-captures/1012_first.rtcm"
+    stated_ns = from_datetime(datetime(2017, 10, 29, 12))
+    epochs = read(path, stated_ns=stated_ns).epochs
+    assert len(epochs) == 148
+    assert epochs[-1].time_ns - epochs[0].time_ns == 148 * NS
+    assert to_datetime(epochs[0].time_ns).date() == date(2017, 10, 31)

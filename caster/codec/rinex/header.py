@@ -4,6 +4,7 @@ The header is kept as values in SI units; a line that cannot be read is noted in
 since almost everything in a header is optional. RINEX 2.11 section 10, 3.05 and 4.01 appendix A (tables A1, A2).
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -84,14 +85,20 @@ class Header:
             self.warnings.append(f"line {number}: {line[_LABEL:].strip()}: {error}")
 
 
+_BARE_EXPONENT: Final = re.compile(r"(\d)([+-]\d{3})$")
+
+
 def parse_number(text: str) -> float:
-    """A Fortran number: D or E exponents, NaN where it is blank.
+    """A Fortran number: D or E exponents, neither where the exponent has three digits; NaN where it is blank.
 
     Raises:
         ValueError: the text is no number.
     """
     text = text.strip()
-    return float(text.replace("D", "E").replace("d", "e")) if text else float("nan")
+    try:
+        return float(text.replace("D", "E").replace("d", "e")) if text else float("nan")
+    except ValueError:
+        return float(_BARE_EXPONENT.sub(r"\1E\2", text))
 
 
 def parse_header(data: bytes) -> Header:

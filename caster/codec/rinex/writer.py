@@ -37,11 +37,11 @@ _WRITABLE: Final = (NavMessage.LNAV, NavMessage.INAV, NavMessage.FNAV, NavMessag
 
 
 def observed_signals(epochs: Iterable[Epoch]) -> list[int]:
-    """All signals that occur in epochs, in rising order."""
+    """All signals that occur in epochs, in rising order, but those that RINEX has no name for."""
     found: set[int] = set()
     for epoch in epochs:
         found.update(np.unique(epoch.signal).tolist())
-    return sorted(found)
+    return sorted(code for code in found if signals.RINEX_CODE[code])
 
 
 def write_observations(epochs: Sequence[Epoch], header: Header) -> Iterator[str]:
@@ -167,6 +167,8 @@ def _epoch_text(epoch: Epoch, slot: dict[int, int]) -> str:
         epoch.doppler_hz.tolist(), epoch.cn0_dbhz.tolist(), epoch.flags.tolist(), strict=True,
     )  # fmt: skip
     for sat, code, *values in rows:
+        if code not in slot:
+            continue
         cells = satellites.setdefault(sat, [])
         cells.extend([4 * _BLANK] * (slot[code] - len(cells)))
         cells.append(_cells(*values))

@@ -119,6 +119,14 @@ def test_rinex_holds_every_epoch_across_the_week_roll_over(shared_data, tmp_path
 
 
 @pytest.mark.skipif(shutil.which("rnx2rtkp") is None, reason="RTKLIB is not installed")
+def test_a_receivers_own_log_becomes_rinex_with_its_ephemerides(shared_data, tmp_path):
+    output = tmp_path / "walk.obs"
+    run(shared_data / "rover-raw-logs/f9p-walk-20250828.ubx.xz", "--format", "rinex", "--output", output)
+    assert len(list(ObservationFile(output.read_bytes()).epochs())) == 536
+    systems = {line[0] for line in output.with_suffix(".nav").read_text().splitlines() if line[:1] in "GEC"}
+    assert systems == {"G", "E", "C"}
+
+
 def test_rtklib_positions_the_station_from_our_rinex(shared_data, tmp_path):
     output, solution = tmp_path / "str24.obs", tmp_path / "str24.pos"
     run(shared_data / "str-stromlo-70m" / "week-rollover-STR24.rtcm3.gz", "--format", "rinex", "--output", output)

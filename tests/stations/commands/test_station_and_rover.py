@@ -27,3 +27,10 @@ def test_a_caster_that_is_not_there_is_one_named_error(words: list[str], recordi
     assert isinstance(result.exception, SourceError)
     assert "127.0.0.1:1: Connection refused" in str(result.exception)
     assert "secret" not in str(result.exception)
+
+
+def test_a_station_whose_stream_tells_no_week_is_checked_all_the_same(shared_data: Path) -> None:
+    result = CliRunner().invoke(app, ["station", "check", str(shared_data / "rtcm3-captures/hemi.rtcm")])
+    assert result.exit_code == 0
+    assert "7 epochs" in result.output
+    assert "nothing says which week" in result.output

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caster.codec.rinex.header import parse_number
 from caster.codec.rinex.navigation import Navigation, read_navigation
 from caster.errors import FormatError
 from solver.model import NavMessage
@@ -92,6 +93,14 @@ def test_a_damaged_record_is_named_and_the_others_are_kept() -> None:
     assert [satellite_name(record["sat"]) for record in navigation.ephemerides.kepler] == ["C21"]
     assert len(navigation.warnings) == 1
     assert navigation.warnings[0].startswith("line 3: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [(" .499063314480-269", 0.49906331448e-269), ("-1.5D-01", -0.15), ("2.e+3", 2000.0), (" 7", 7.0)],
+)
+def test_exponents_of_three_digits_have_no_letter(text: str, number: float) -> None:
+    assert parse_number(text) == number
 
 
 def test_an_orbit_of_no_satellite_is_refused() -> None:

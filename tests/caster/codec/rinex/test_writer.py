@@ -1,5 +1,6 @@
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,18 @@ def test_a_real_file_written_and_read_again_is_the_same() -> None:
     reader = ObservationFile(content(package_file("cssrlib", "data/SEPT078M1.21O")))
     epochs = list(reader.epochs())
     assert_same(again(epochs, reader.header), epochs)
+
+
+def test_a_signal_that_rinex_has_no_name_for_is_left_out() -> None:
+    """A Trimble NETR9 of 2012 sends QZSS's SAIF by a number that MSM has reserved since."""
+    (epoch, *_) = ObservationFile(content(package_file("cssrlib", "data/SEPT078M1.21O"))).epochs()
+    nameless = next(place for place, code in enumerate(RINEX_CODE[:SIGNALS_PER_SYSTEM]) if not code)
+    signal = epoch.signal.copy()
+    signal[1] = nameless
+    text = "".join(write_observations([replace(epoch, signal=signal)], Header()))
+    (back,) = ObservationFile(text.encode()).epochs()
+    assert len(back) == len(epoch) - 1
+    assert " C " not in text
 
 
 def test_all_systems_and_glonass_channels_survive(shared_data: Path) -> None:
