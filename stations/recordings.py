@@ -41,7 +41,8 @@ _WARNINGS_MAX = 100
 _EARLY_MAX = 1000
 """Navigation messages that are kept until the first epoch tells their date."""
 _EARTH_RADIUS_MIN_M = 6.3e6
-DATE_BY_OTHERS: Final = "nothing in it says which week it is: taken as that of the other files"
+_PACKED: Final = "its observations are in SBF's Meas3 blocks, which are not read: let the receiver log MeasEpoch"
+_DATE_BY_OTHERS: Final = "nothing in it says which week it is: taken as that of the other files"
 _T = TypeVar("_T")
 
 
@@ -81,6 +82,7 @@ class Session:
         self.warnings: list[str] = []
         self._channels = new_channels()
         self._undated = 0
+        self._packed = False
 
     def read_navigation(self, path: Path) -> None:
         """Take the ephemerides of a file, whatever else it holds.
@@ -117,7 +119,7 @@ class Session:
             DipperError: a file cannot be read, or no observations are in any of them.
         """
         recording = Recording()
-        self._undated = 0
+        self._undated, self._packed = 0, False
         for path in paths:
             data = read_plain(path)
             if _is_rinex(data):
@@ -127,6 +129,8 @@ class Session:
         names = ", ".join(map(str, paths))
         if not recording.epochs and self._undated:
             raise UndatedError(f"{names}: nothing in it says which week it is, nor do navigation files")
+        if not recording.epochs and self._packed:
+            raise SourceError(f"{names}: {_PACKED}")
         if not recording.epochs:
             raise SourceError(f"{names}: no observations of RINEX, RTCM 3 (MSM4 to 7, 1001 to 1012), UBX or SBF")
         recording.epochs.sort(key=lambda epoch: epoch.time_ns)
@@ -149,12 +153,14 @@ class Session:
         """Take the epochs, the ephemerides and the position of a stream of RTCM 3 frames, UBX messages, SBF blocks."""
         warnings: list[str] = []
         raw = self._read_ubx(data, warnings) if SYNC in data else []
-        raw = (self._read_sbf(data, warnings) if not raw and sbf.SYNC in data else []) or raw
+        if not raw and sbf.SYNC in data:
+            raw = self._read_sbf(data, warnings)
+            data = sbf.outside_blocks(data)
         known_ns = self._known_ns()
         assembler, rtcm = self._read_rtcm(path, data, raw[0].time_ns if raw else stated_ns, known_ns)
         if assembler.time_ns is None and known_ns is not None:
             assembler, rtcm = self._read_rtcm(path, data, known_ns, known_ns)
-            warnings += [DATE_BY_OTHERS] if rtcm else []
+            warnings += [_DATE_BY_OTHERS] if rtcm else []
         self._undated += assembler.counters.undated
         recording.epochs += raw if len(raw) > len(rtcm) else rtcm
         if np.isfinite(assembler.station.position_ecef_m).all():
@@ -216,7 +222,9 @@ class Session:
         """Epochs of a Septentrio receiver's measurements; its navigation blocks go to the pool."""
         tracking, subframes = Tracking(), SubframeCollector()
         epochs: list[Epoch] = []
+        packed = False
         for number, block in sbf.sbf_blocks(data):
+            packed |= number == sbf.MEAS_3
             try:
                 if number == sbf.MEAS_EPOCH:
                     epochs.append(sbf.meas_epoch(block, tracking, self._channels))
@@ -229,6 +237,9 @@ class Session:
             except FormatError as error:
                 warnings[_WARNINGS_MAX - 1 :] = [str(error)]
         self._take_subframes(subframes)
+        if packed and not epochs:
+            self._packed = True
+            warnings.append(_PACKED)
         return [epoch for epoch in epochs if len(epoch)]
 
 

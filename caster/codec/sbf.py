@@ -26,12 +26,14 @@ from solver.model import HALF_CYCLE, SLIP, Epoch
 from solver.timescale import GLONASST_UTC_S, NS, from_week, to_utc
 
 __all__ = [
-    "IONOSPHERE", "MEAS_EPOCH", "NAVIGATION", "SYNC", "ionosphere", "meas_epoch", "navigation", "satellite_of",
-    "sbf_blocks",
+    "IONOSPHERE", "MEAS_3", "MEAS_EPOCH", "NAVIGATION", "SYNC", "ionosphere", "meas_epoch", "navigation",
+    "outside_blocks", "satellite_of", "sbf_blocks",
 ]  # fmt: skip
 
 SYNC: Final = b"$@"
 MEAS_EPOCH: Final = 4027
+MEAS_3: Final = 4109
+"""Meas3Ranges: measurements in a form that no public document describes."""
 IONOSPHERE: Final = {5893: "gps", 4120: "beidou"}
 """GPSIon and BDSIon by number."""
 _HEAD: Final = struct.Struct("<2sHHH")  # sync, CRC, number and revision, length
@@ -109,12 +111,28 @@ def satellite_of(svid: int) -> int:
 
 def sbf_blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Number and bytes, head included, of each whole block with a right checksum (CRC-CCITT from the number on)."""
+    for place in _blocks(data):
+        _, _, number, length = _HEAD.unpack_from(data, place)
+        yield number & _NUMBER_BITS, data[place : place + length]
+
+
+def outside_blocks(data: bytes) -> bytes:
+    """What a log holds beside its blocks: inside of some (DiffCorrIn) are the messages of another receiver."""
+    pieces, end = [], 0
+    for place in _blocks(data):
+        pieces.append(data[end:place])
+        end = place + _HEAD.unpack_from(data, place)[3]
+    return b"".join((*pieces, data[end:]))
+
+
+def _blocks(data: bytes) -> Iterator[int]:
+    """Where whole blocks begin."""
     place = data.find(SYNC)
     while place >= 0 and place + _HEAD.size <= len(data):
-        _, crc, number, length = _HEAD.unpack_from(data, place)
+        _, crc, _, length = _HEAD.unpack_from(data, place)
         block = data[place : place + length]
         if length % 4 == 0 and _HEAD.size < length == len(block) and binascii.crc_hqx(block[4:], 0) == crc:
-            yield number & _NUMBER_BITS, block
+            yield place
             place = data.find(SYNC, place + length)
         else:
             place = data.find(SYNC, place + 1)

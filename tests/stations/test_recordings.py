@@ -21,6 +21,7 @@ from stations.compressed import read_plain
 from stations.recordings import Recording, Session, UndatedError
 from stations.solve import prepare
 from tests.caster.codec.rinex.samples import BODY_3, HEADER_3, content, package_file
+from tests.caster.codec.test_sbf import block, measured
 
 
 def read(*paths: Path, stated_ns: int | None = None) -> Recording:
@@ -175,3 +176,21 @@ def test_glonass_alone_in_the_first_second_does_not_take_the_day_of_a_rough_stat
     assert len(epochs) == 148
     assert epochs[-1].time_ns - epochs[0].time_ns == 148 * NS
     assert to_datetime(epochs[0].time_ns).date() == date(2017, 10, 31)
+
+
+def test_corrections_inside_of_an_sbf_log_are_not_the_receivers_own(shared_data: Path, tmp_path: Path) -> None:
+    """DiffCorrIn holds the base's messages as they came: its observations and position are not those of the log."""
+    corrections = content(shared_data / "rtcm3-captures/sept.rtcm")[:40_000]
+    log = tmp_path / "rover.sbf"
+    log.write_bytes(measured() + b"".join(block(5919, corrections[at : at + 200]) for at in range(0, 40_000, 200)))
+    assert [len(epoch) for epoch in read(log).epochs] == [5]
+    log.write_bytes(block(5919, corrections[:1000]))
+    with pytest.raises(SourceError, match="no observations"):
+        read(log)
+
+
+def test_an_sbf_log_of_measurements_that_are_not_read_says_which(tmp_path: Path) -> None:
+    log = tmp_path / "rover.sbf"
+    log.write_bytes(block(4109, bytes(40)))
+    with pytest.raises(SourceError, match="Meas3"):
+        read(log)
