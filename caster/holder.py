@@ -16,6 +16,7 @@ from typing import Any, Final
 from caster.fanout import Fanout, Subscriber, compile_sends
 from caster.hangups import Hangups
 from caster.link import FANOUT, LINK_BYTES_MAX, OFFER, SIZE, Kind, MessageReader, pack
+from caster.memory import let_go
 
 __all__ = ["Holder", "main"]
 
@@ -204,6 +205,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     compile_sends()
+    let_go()
     asyncio.run(_run(*map(int, sys.argv[1:3])))
 
 

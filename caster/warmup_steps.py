@@ -4,16 +4,19 @@ A constellation of evenly spread circular orbits gives ranges to a place on the 
 only that every kernel of the service is called with the types that it will be called with.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from caster.codec import nmea
 from caster.codec.rtcm import FrameReader, make_frame
 from caster.epochs import EpochAssembler
 from caster.fanout import compile_sends
+from caster.warmup import prune_cache, warm_up
 from solver import dgnss, spp
 from solver.constants import SPEED_OF_LIGHT_MPS, WGS84_A_M
 from solver.model import KEPLER, Ephemerides, Epoch
@@ -21,13 +24,14 @@ from solver.observed import Selection, observe
 from solver.signals import FREQUENCY_HZ, signal
 from solver.timescale import NS, WEEK_NS
 
-__all__ = ["loop_steps", "service_steps"]
+__all__ = ["loop_steps", "main", "service_steps"]
 
 _TIME_NS: Final = 2300 * WEEK_NS
 _PLACE_ECEF_M: Final = np.array([WGS84_A_M, 0.0, 0.0])
 _SIGNALS: Final = (signal("G1C"), signal("G2W"))
 _MSM_TYPE: Final = 1077
 _ELEVATION_SINE_MIN: Final = 0.2
+_NICENESS: Final = 10
 
 
 def loop_steps() -> Mapping[str, Callable[[], None]]:
@@ -114,3 +118,14 @@ def _rows(time_ns: int, sat: NDArray[np.int16], range_m: NDArray[np.float64]) ->
         lock_s=np.full(rows, 100.0, np.float32),
         flags=np.zeros(rows, np.uint8),
     )
+
+
+def main() -> None:
+    """Compile all that a service needs into the cache that processes share, out of the way of the service itself."""
+    os.nice(_NICENESS)
+    warm_up(service_steps(), Console(stderr=True))
+    prune_cache()
+
+
+if __name__ == "__main__":
+    main()

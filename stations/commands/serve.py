@@ -1,11 +1,10 @@
 """`dipper serve`: the caster and its services, until a signal."""
 
 import asyncio
-import gc
 import resource
 import sys
-import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +34,9 @@ def serve(
     """
     from caster.config import load_config
     from caster.logs import configure_logs
+    from caster.memory import bound_heap
+
+    bound_heap()
 
     def read() -> "Config":
         return load_config(config, data_dir=data_dir, **{"listen.port": port, "listen.workers": workers})
@@ -51,9 +53,12 @@ async def _serve(settings: "Config", read: "Callable[[], Config]") -> None:
     from caster.services import PositioningService
     from caster.systemd import Notifier, inherited_sockets
 
+    warming = asyncio.create_task(_warm_up(up := asyncio.Event()), name="warm-up")
     async with Caster(settings, [PositioningService()], inherited_sockets()) as caster:
-        await caster.run_until_signal(read, lambda: _ready(caster), Notifier.from_environment())
+        await caster.run_until_signal(read, lambda: _ready(caster, up), Notifier.from_environment())
         typer.echo("dipper: stopping", err=True)
+    warming.cancel()
+    await asyncio.wait([warming])
 
 
 def _raise_descriptors() -> None:
@@ -62,9 +67,9 @@ def _raise_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _ready(caster: "Caster") -> None:
+def _ready(caster: "Caster", up: asyncio.Event) -> None:
     _announce(caster)
-    threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+    up.set()
 
 
 def _announce(caster: "Caster") -> None:
@@ -88,14 +93,23 @@ def _warm_up_loop() -> None:
     warm_up(loop_steps(), Console(stderr=True))
 
 
-def _warm_up() -> None:
-    """Compile what rovers will need, once; a start with a warm cache only loads it."""
-    from rich.console import Console
+async def _warm_up(up: asyncio.Event) -> None:
+    """Once the service is up, compile what rovers will need in a process of its own, where that has not been done yet.
 
-    from caster.warmup import prune_cache, warm_up
-    from caster.warmup_steps import service_steps
+    Compiling takes the interpreter's lock, and memory; whoever needs a kernel later loads it in a moment. So a caster
+    that only passes streams on never holds the solver's code.
+    """
+    from caster.memory import let_go
 
-    warm_up(service_steps(), Console(stderr=True))
-    prune_cache()
-    gc.collect()
-    gc.freeze()  # 300,000 objects that stay for good: a look through them stalls the event loop for up to half a second
+    await up.wait()
+    let_go()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "caster.warmup_steps", stdin=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await process.wait()
+    except asyncio.CancelledError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
