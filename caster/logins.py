@@ -59,7 +59,7 @@ class Authenticator:
         self._config = config
         self._clock = clock
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="passwords")
-        self._key = secrets.token_bytes(32)
+        self._hash = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=16)
         self._known: OrderedDict[str, tuple[Account | None, float]] = OrderedDict()
         self._stations: tuple[list[Account], float] = ([], 0.0)
         self._verified: OrderedDict[bytes, tuple[bool, float]] = OrderedDict()
@@ -202,7 +202,9 @@ class Authenticator:
         """Verify a password, or remember that it was; equal questions at the same time are verified once."""
         if len(password) > PASSWORD_MAX:
             return False
-        key = hashlib.blake2b(f"{password_hash}\0{password}".encode(), key=self._key, digest_size=16).digest()
+        hasher = self._hash.copy()
+        hasher.update(f"{password_hash}\0{password}".encode())
+        key = hasher.digest()
         now = self._clock()
         remembered = self._verified.get(key)
         if remembered is not None and now < remembered[1]:

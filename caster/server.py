@@ -7,12 +7,15 @@ table by method. Admission has limits in all and per address; a connection over 
 import asyncio
 import socket
 import time
+import types
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from html import escape
+from typing import Any
 
 import structlog
 
@@ -37,6 +40,7 @@ _log = structlog.get_logger(__name__)
 
 _TABLE_AGE_S = 2.0  # building a row costs some 20 us, so a large table is not built for everyone who asks
 _DRAIN_S = 5.0
+_RECEIVE_BYTES = 64 << 10  # taken in one read: a base station's epoch has 2 to 4 kB
 # How a connection that never became a session may end, and be held against its address.
 _OFFENCES = {
     "bad request": Offence.REQUEST,
@@ -79,6 +83,7 @@ class Server:
         on_end: Called with each connection that ends.
         hangups: Tells when half-closed clients have gone.
         holders: Processes that hold rovers' sockets, where there are any.
+        receive_buffer: Where the bytes of all connections arrive, one read at a time.
         port: The port listened on (of interest where the configuration says 0).
         tls_ports: The ports with TLS, one for each `[[tls]]`.
     """
@@ -101,6 +106,7 @@ class Server:
         self.on_end: list[Callable[[Connection], object]] = []
         self.hangups = Hangups()
         self.holders = Holders(config.listen.workers)
+        self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.port = 0
         self.tls_ports: list[int] = []
         self._watched: set[Connection] = set()
@@ -256,9 +262,13 @@ class Server:
         """No time-out can happen to a connection now."""
         self._watched.discard(connection)
 
-    def start_handshake(self, handshake: Coroutine[None, None, None], number: int) -> None:
-        """Run a handshake as a task of the server."""
-        task = asyncio.create_task(handshake, name=f"handshake {number}")
+    def start_handshake(self, handshake: Coroutine[Any, Any, None], number: int) -> None:
+        """Run a handshake; as a task of the server from where it waits: a login that is known waits for nothing."""
+        try:
+            awaited = handshake.send(None)
+        except StopIteration:
+            return
+        task = asyncio.create_task(_go_on(handshake, awaited), name=f"handshake {number}")
         self._handshakes.add(task)
         task.add_done_callback(self._handshakes.discard)
 
@@ -462,3 +472,23 @@ class Server:
                 connection.check(now_s)
             if time.perf_counter() - started > 0.1:
                 _log.warning("slow sweep", connections=len(self._watched))
+
+
+async def _go_on(started: Coroutine[Any, Any, None], awaited: object) -> None:
+    """A coroutine that was begun outside of a task, from where it waits for something."""
+    await _rest(started, awaited)
+
+
+@types.coroutine
+def _rest(started: Coroutine[Any, Any, None], awaited: object) -> Generator[object, Any, None]:
+    while True:
+        try:
+            value = yield awaited
+        except BaseException as error:  # a cancellation, in nearly all cases
+            step = partial(started.throw, error)
+        else:
+            step = partial(started.send, value)
+        try:
+            awaited = step()
+        except StopIteration:
+            return

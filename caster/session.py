@@ -71,8 +71,11 @@ class _Handler(Protocol):
     def summary(self) -> dict[str, object]: ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One TCP connection.
+
+    asyncio reads into one buffer that all connections share, since what came is taken before anything else is read; a
+    buffer for each read costs more than all that is done with what came.
 
     Attributes:
         number: Unique in this process.
@@ -116,6 +119,14 @@ class Connection(asyncio.Protocol):
             self._write_refusal(503, refusal)
         if refusal:
             self.end(refusal, abort=refusal == BANNED)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        return self.server.receive_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many came."""
+        self.data_received(bytes(self.server.receive_buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""

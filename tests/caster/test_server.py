@@ -324,6 +324,8 @@ async def test_a_rover_that_stays_behind_is_closed_by_name(start: StartService) 
     source = await service.feed()
     sleeper = await service.connect(get("M"))
     sleeper.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    sock = sleeper.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # else a system may take it all
     mountpoint = service.caster.mountpoints.get("M")
     assert mountpoint is not None
     await service.wait(lambda: len(mountpoint.mount) == 1)
