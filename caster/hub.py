@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import structlog
 
-from caster.fanout import CODINGS, Fanout, Subscriber
+from caster.fanout import CODINGS, Coding, Fanout, Subscriber
 from caster.traffic import Traffic, frame_type
 
 __all__ = ["Mount", "Subscriber", "Tap"]
@@ -53,7 +53,7 @@ class Mount:
         self.on_demand: Callable[[], None] | None = None
         self._raw = raw
         self._send_ephemerides = send_ephemerides
-        self._fanouts = {coding: Fanout() for coding in CODINGS}
+        self._fanouts: dict[Coding, Fanout] = {}
         self._taps: tuple[Tap, ...] = ()
         self._dropped = 0
         self._sent_bytes = 0
@@ -92,10 +92,12 @@ class Mount:
         self._remember(frames, received_unix_ns)
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         for coding, fanout in self._fanouts.items():
-            if fanout:
-                fanout.send(CODINGS[coding](data))
+            fanout.send(CODINGS[coding](data))
         for tap in self._taps:
-            self._call(tap, frames, received_unix_ns)
+            try:
+                tap(self, frames, received_unix_ns)
+            except Exception:  # a subscriber's bug must not cost the others their frames
+                _log.exception("tap failed", mount=self.name)
 
     def attach(self, rover: Subscriber) -> None:
         """Let a rover follow the stream from the next publish on, after the station's description."""
@@ -106,6 +108,8 @@ class Mount:
         if greeting:
             rover.send(greeting)
         if rover.fanout is None:
+            if rover.coding not in self._fanouts:
+                self._fanouts[rover.coding] = Fanout()
             self._fanouts[rover.coding].add(rover)
         self.want()
 
@@ -116,8 +120,11 @@ class Mount:
 
     def detach(self, rover: Subscriber) -> None:
         """A rover leaves; it is no error if it has left before."""
-        if rover.fanout is not None and rover.fanout is self._fanouts[rover.coding]:
-            rover.fanout.discard(rover)
+        fanout = self._fanouts.get(rover.coding)
+        if fanout is not None and rover.fanout is fanout:
+            fanout.discard(rover)
+            if not fanout:
+                del self._fanouts[rover.coding]
             self._dropped += rover.dropped
             self._sent_bytes += rover.sent_bytes
 
@@ -160,12 +167,6 @@ class Mount:
                 self._station[kind] = frame
             elif kind in EPHEMERIS_SATELLITE_BITS:
                 self._ephemerides[kind, _satellite_number(frame, EPHEMERIS_SATELLITE_BITS[kind])] = frame
-
-    def _call(self, tap: "Tap", frames: Sequence[bytes], received_unix_ns: int) -> None:
-        try:
-            tap(self, frames, received_unix_ns)
-        except Exception:  # a subscriber's bug must not cost the others their frames
-            _log.exception("tap failed", mount=self.name)
 
 
 Tap: TypeAlias = Callable[[Mount, Sequence[bytes], int], None]

@@ -34,17 +34,22 @@ def msm_system(kind: int) -> str:
     return _MSM_SYSTEMS.get(kind // 10, "") if 1 <= kind % 10 <= 7 else ""
 
 
-def ends_epoch(frame: bytes) -> bool | None:
-    """Whether an observation frame is the last of its epoch; None for frames without observations.
+def _more_masks() -> bytes:
+    """By message type: the bit of the tenth byte of a frame that says that more of the epoch follow; 0: no such type.
 
     The bit is DF393 of MSM and DF005 of GPS at bit 54 of the payload, DF034's successor DF035 of GLONASS at bit 51.
     """
-    kind = frame_type(frame)
-    if msm_system(kind) or 1001 <= kind <= 1004:
-        return len(frame) < 13 or not frame[9] & 0x02
-    if 1009 <= kind <= 1012:
-        return len(frame) < 13 or not frame[9] & 0x10
-    return None
+    gps = {kind: 0x02 for kind in range(4096) if msm_system(kind) or 1001 <= kind <= 1004}
+    return bytes((gps | dict.fromkeys(range(1009, 1013), 0x10)).get(kind, 0) for kind in range(4096))
+
+
+_MORE_MASKS = _more_masks()
+
+
+def ends_epoch(frame: bytes) -> bool | None:
+    """Whether an observation frame is the last of its epoch; None for frames without observations."""
+    mask = _MORE_MASKS[frame_type(frame)]
+    return (len(frame) < 13 or not frame[9] & mask) if mask else None
 
 
 @dataclass(slots=True)

@@ -39,7 +39,9 @@ HEADER_SIZE: Final = 3
 CRC_SIZE: Final = 3
 FRAME_OVERHEAD: Final = HEADER_SIZE + CRC_SIZE
 PAYLOAD_MAX: Final = 1023
-_SPANS_PER_SCAN: Final = 64
+_SPANS_PER_SCAN: Final = 16
+_FIRST_BYTES: Final = 2_048  # of a reader's array: what is pending and a small epoch
+_KEPT_BYTES: Final = 16_384  # between two pieces: thousands of readers must not each keep what a burst has needed
 
 
 def _crc_tables() -> NDArray[np.uint32]:
@@ -85,32 +87,33 @@ def _crc_of(data: Any, start: int, stop: int) -> int:
 
 
 @kernel
-def _scan(data: Any, size: int, place: int, final: bool, spans: Any, counts: Any) -> int:
-    """Find good frames in data[place:size]: their [start, stop) go to `spans`, and the next place is returned.
+def _scan(data: Any, size: int, place: int, final: bool, spans: Any, counts: Any) -> tuple[int, int]:
+    """Find good frames in data[place:size]: their [start, stop) go to `spans`.
 
     Stops at an incomplete candidate (unless `final`: there is no more to come), or where `spans` is full.
-    Adds to counts: 0 frames (of this call), 1 frames that failed the CRC, 2 bytes outside of good frames.
+    Adds to counts: 0 frames that failed the CRC, 1 bytes outside of good frames. Returns the next place and how many
+    frames there are.
     """
-    counts[0] = 0
-    while place < size and counts[0] < len(spans):
+    found = 0
+    while place < size and found < len(spans):
         if data[place] == 0xD3 and (place + 1 >= size or data[place + 1] < 4):
             stop = size + 1
             if place + 2 < size:
                 stop = place + 6 + int(data[place + 1]) * 256 + int(data[place + 2])
             if stop > size:
                 if not final:
-                    return place
+                    return place, found
             elif _crc_of(data, place, stop) == 0:  # a CRC over data and its own CRC leaves nothing
-                spans[counts[0], 0] = place
-                spans[counts[0], 1] = stop
-                counts[0] += 1
+                spans[found, 0] = place
+                spans[found, 1] = stop
+                found += 1
                 place = stop
                 continue
             else:
-                counts[1] += 1
-        counts[2] += 1
+                counts[0] += 1
+        counts[1] += 1
         place += 1
-    return place
+    return place, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,25 +129,31 @@ class FrameCounters:
 
 
 class FrameReader:
-    """Turns a stream of bytes, in pieces of any size, into whole RTCM 3 frames (header and CRC included)."""
+    """Turns a stream of bytes, in pieces of any size, into whole RTCM 3 frames (header and CRC included).
 
-    __slots__ = ("_counts", "_frames", "_pending", "_spans")
+    Pieces go into an array of the reader's own, since making one of them each time costs more than to scan it.
+    """
+
+    __slots__ = ("_array", "_bytes", "_counts", "_frames", "_size", "_spans")
 
     def __init__(self) -> None:
-        self._pending = b""
+        self._size = 0
         self._frames = 0
-        self._counts = np.zeros(3, np.int64)
+        self._counts = np.zeros(2, np.int64)
         self._spans = np.empty((_SPANS_PER_SCAN, 2), np.int64)
+        self._array = np.empty(_FIRST_BYTES, np.uint8)
+        self._bytes = self._array.data
 
     @property
     def counters(self) -> FrameCounters:
         """What has been seen so far."""
-        return FrameCounters(self._frames, int(self._counts[1]), int(self._counts[2]))
+        bad_crc, skipped = self._counts.tolist()
+        return FrameCounters(self._frames, bad_crc, skipped)
 
     @property
     def pending_bytes(self) -> int:
         """Bytes of the incomplete frame that is waited for; at most 1028."""
-        return len(self._pending)
+        return self._size
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes and return the frames that they complete."""
@@ -155,19 +164,28 @@ class FrameReader:
         return self._read(b"", final=True)
 
     def _read(self, data: bytes, final: bool) -> list[bytes]:
-        buffer = self._pending + data if self._pending else bytes(data)
-        array = padded(buffer)
+        size = self._size + len(data)
+        if size > len(self._bytes):
+            self._make_room(2 * size)
+        self._bytes[self._size : size] = data
         frames: list[bytes] = []
-        place = 0
-        while True:
-            place = _scan(array, len(buffer), place, final, self._spans, self._counts)
-            count = int(self._counts[0])
-            frames += [buffer[start:stop] for start, stop in self._spans[:count].tolist()]
-            if count < _SPANS_PER_SCAN:
-                break
-        self._pending = buffer[place:]
+        place, found = 0, _SPANS_PER_SCAN
+        while found == _SPANS_PER_SCAN:
+            place, found = _scan(self._array, size, place, final, self._spans, self._counts)
+            frames += [bytes(self._bytes[start:stop]) for start, stop in self._spans[:found].tolist()]
+        self._size = size - place
+        if self._size:
+            self._bytes[: self._size] = self._bytes[place:size]
+        if len(self._bytes) > _KEPT_BYTES:
+            self._make_room(_KEPT_BYTES)
         self._frames += len(frames)
         return frames
+
+    def _make_room(self, size: int) -> None:
+        """Go on with an array of another size."""
+        array = np.empty(size, np.uint8)
+        array[: self._size] = self._array[: self._size]
+        self._array, self._bytes = array, array.data
 
 
 def frame_spans(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], FrameCounters]:
@@ -180,9 +198,9 @@ def frame_spans(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], FrameCounte
         (m, 2) int64, the [start, stop) of each good frame; and the counters.
     """
     spans = np.empty((len(data) // FRAME_OVERHEAD + 1, 2), np.int64)
-    counts = np.zeros(3, np.int64)
-    _scan(data, len(data), 0, True, spans, counts)
-    frames, bad_crc, skipped = counts.tolist()
+    counts = np.zeros(2, np.int64)
+    _, frames = _scan(data, len(data), 0, True, spans, counts)
+    bad_crc, skipped = counts.tolist()
     return spans[:frames], FrameCounters(frames, bad_crc, skipped)
 
 
