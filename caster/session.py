@@ -85,6 +85,27 @@ class Connection(asyncio.BufferedProtocol):
         received_bytes: After the head.
     """
 
+    __slots__ = (
+        "_answering",
+        "_delay",
+        "_flushing_since",
+        "_handler",
+        "_heard_s",
+        "_opened_s",
+        "_reader",
+        "_reason",
+        "_watched",
+        "address",
+        "number",
+        "origin",
+        "received_bytes",
+        "request",
+        "server",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
     def __init__(self, server: "Server", number: int, address: str = "") -> None:
         self.server = server
         self.number = number
@@ -338,6 +359,7 @@ class Connection(asyncio.BufferedProtocol):
         self.transport.write(head)
         rover = RoverSession(self, self.request, mountpoint, account, coding)
         self._handler = rover
+        self.request = self.request.lasting()
         asyncio.get_running_loop().call_later(self.server.config.limits.header_gap_s, self._begin, rover.begin)
 
     def become_source(self, head: bytes, mountpoint: Mountpoint, account: Account) -> None:
@@ -401,6 +423,20 @@ class RoverSession:
         gga_count: Sentences that it sent.
     """
 
+    __slots__ = (
+        "_begun",
+        "_connection",
+        "_decoder",
+        "_extractor",
+        "_first_gga",
+        "_mount",
+        "_mountpoint",
+        "_websocket",
+        "gga",
+        "gga_count",
+        "holder",
+        "outlet",
+    )
     kind = "rover"
 
     def __init__(
@@ -412,7 +448,7 @@ class RoverSession:
         coding: Coding,
     ) -> None:
         self._connection = connection
-        self._request = request
+        self._first_gga = request.gga
         self._mountpoint = mountpoint
         self.holder = account
         self._mount: Mount | None = None
@@ -461,7 +497,7 @@ class RoverSession:
             return
         self._begun = True
         self._mountpoint.on_subscribe(self)
-        gga = parse_gga(self._request.gga) if self._request.gga else None
+        gga = parse_gga(self._first_gga) if self._first_gga else None
         if gga is not None:
             self._take_gga(gga)
 

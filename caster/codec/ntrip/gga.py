@@ -54,6 +54,8 @@ class GgaExtractor:
         bad: Count of sentences that looked like GGA and could not be read.
     """
 
+    __slots__ = ("_sentence_max", "_tail", "bad")
+
     def __init__(self, sentence_max: int = SENTENCE_MAX) -> None:
         self._sentence_max = sentence_max
         self._tail = b""

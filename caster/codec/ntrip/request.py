@@ -15,7 +15,8 @@ WebSocket, which version 1 have not); the HTTP version says nothing.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from urllib.parse import unquote
 
 from caster.codec.ntrip.auth import Credentials, decode_text, parse_basic
@@ -89,10 +90,20 @@ class Request:
         """The client waits for `100 Continue` before it sends its body, as curl does."""
         return self.headers.get("expect", "").lower() == "100-continue"
 
+    def lasting(self) -> "Request":
+        """What is of interest once it is answered: thousands that stream need not each keep their headers."""
+        return replace(self, headers=_agent_alone(self.agent), credentials=None)
+
     @property
     def from_browser(self) -> bool:
         """A person looks at us: the client accepts HTML and does not call itself an NTRIP client."""
         return "text/html" in self.headers.get("accept", "") and not self.agent.upper().startswith("NTRIP")
+
+
+@lru_cache(maxsize=1024)
+def _agent_alone(agent: str) -> dict[str, str]:
+    """Headers without all but the client's name of itself; the same for all of a kind."""
+    return {"user-agent": agent}
 
 
 class RequestReader:
