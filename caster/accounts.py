@@ -5,6 +5,7 @@ The `dipper account` commands and the running service work on the same database;
 Parameters of argon2id: OWASP Password Storage Cheat Sheet (19 MiB, 2 iterations, 1 lane).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -14,10 +15,11 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from caster.database import Database
 from caster.errors import DipperError
-from caster.schema import ACCOUNTS, GROUPS
+from caster.schema import ACCOUNTS, CHANGES, GROUPS
 
 __all__ = ["ROLES", "Account", "AccountStore", "Group", "GroupStore", "hash_password", "verify_password"]
 
@@ -30,6 +32,8 @@ _QUERY = (
     .select_from(ACCOUNTS.outerjoin(GROUPS, ACCOUNTS.c.group_name == GROUPS.c.name))
     .order_by(ACCOUNTS.c.name)
 )
+_CHANGED = "accounts"
+_NAMES_AT_ONCE = 200  # a few milliseconds of the event loop
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 
 
@@ -152,6 +156,10 @@ class AccountStore:
         """The accounts that may feed mountpoints."""
         return await self._select(_QUERY.where(ACCOUNTS.c.role.in_(("station", "operator"))))
 
+    async def has_role(self, role: str) -> bool:
+        """There is an account with a role."""
+        return bool(await self._select(_QUERY.where(ACCOUNTS.c.role == role).limit(1)))
+
     async def change(self, name: str, **values: object) -> None:
         """Change columns of an account.
 
@@ -160,7 +168,22 @@ class AccountStore:
         """
         async with self._database.begin() as connection:
             result = await connection.execute(ACCOUNTS.update().where(ACCOUNTS.c.name == name).values(**values))
+            await _tell_change(self._database, connection)
         _require(result.rowcount, name)
+
+    async def some(self, names: Collection[str]) -> dict[str, Account]:
+        """The accounts of some names, as far as there are any."""
+        wanted, found = list(names), list[Account]()
+        for start in range(0, len(wanted), _NAMES_AT_ONCE):
+            query = _QUERY.where(ACCOUNTS.c.name.in_(wanted[start : start + _NAMES_AT_ONCE]))
+            found += await self._select(query)
+        return {account.name: account for account in found}
+
+    async def changes(self) -> int:
+        """How often accounts or groups were changed or removed so far."""
+        async with self._database.connect() as connection:
+            count = await connection.scalar(select(CHANGES.c.count).where(CHANGES.c.name == _CHANGED))
+        return count or 0
 
     async def _select(self, query: Any) -> list[Account]:
         async with self._database.connect() as connection:
@@ -174,6 +197,7 @@ class AccountStore:
         """
         async with self._database.begin() as connection:
             result = await connection.execute(ACCOUNTS.delete().where(ACCOUNTS.c.name == name))
+            await _tell_change(self._database, connection)
         _require(result.rowcount, name)
 
 
@@ -192,6 +216,7 @@ class GroupStore:
         values = {name: getattr(group, name) for name in GROUPS.columns.keys()}
         async with self._database.begin() as connection:
             await connection.execute(self._database.replace(GROUPS), values)
+            await _tell_change(self._database, connection)
 
     async def all(self) -> list[Group]:
         """All groups, by name."""
@@ -219,8 +244,14 @@ class GroupStore:
         async with self._database.begin() as connection:
             await connection.execute(ACCOUNTS.update().where(ACCOUNTS.c.group_name == name).values(group_name=None))
             result = await connection.execute(GROUPS.delete().where(GROUPS.c.name == name))
+            await _tell_change(self._database, connection)
         if not result.rowcount:
             raise DipperError(f"there is no group {name}")
+
+
+async def _tell_change(database: Database, connection: AsyncConnection) -> None:
+    """Count a change, in its own transaction, for the services that have read what it changed."""
+    await connection.execute(database.add_up(CHANGES, ("count",)), {"name": _CHANGED, "count": 1})
 
 
 def _require(rowcount: int, name: str) -> None:

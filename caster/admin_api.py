@@ -257,7 +257,7 @@ def _add_accounts(router: APIRouter, caster: Caster) -> None:
 
     @router.patch("/accounts/{name}")
     async def change_account(name: str, change: models.AccountChange) -> models.AccountOut:
-        """Change an account; open sessions go on (`DELETE /sessions?account=` ends them)."""
+        """Change an account; sessions that it lets no longer end within seconds."""
         values = change.model_dump(exclude_unset=True)
         if "password" in values:
             values["password_hash"] = await asyncio.to_thread(hash_password, values.pop("password") or "")
@@ -274,7 +274,7 @@ def _add_accounts(router: APIRouter, caster: Caster) -> None:
 
     @router.delete("/accounts/{name}", status_code=204)
     async def remove_account(name: str) -> None:
-        """Remove an account; open sessions go on."""
+        """Remove an account; its sessions end within seconds."""
         async with _or(404):
             await store.remove(name)
         caster.authenticator.forget()

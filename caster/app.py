@@ -24,18 +24,19 @@ from caster.config import Config
 from caster.database import Database
 from caster.derived import DerivedMountpoint
 from caster.errors import ConfigError, DipperError
-from caster.gate import is_within
+from caster.gate import Certificate, is_within
 from caster.logins import Authenticator
 from caster.mountpoints import KindFactory, Mountpoints
 from caster.operations import Operations
 from caster.positions import PositionLog, PositionStore
 from caster.relay import RelayMountpoint
+from caster.rights import RightsWatch
 from caster.rover_relay import RoverRelayMountpoint
 from caster.server import Server
 from caster.systemd import Notifier
 from caster.usage import UsageRecorder, UsageStore
 
-__all__ = ["Caster", "Service"]
+__all__ = ["Caster", "Service", "check"]
 
 _log = structlog.get_logger(__name__)
 
@@ -104,14 +105,7 @@ class Caster:
             await self.database.open()
             self.first_password = await _ensure_operator(self.store)
             self.authenticator = Authenticator(self.store, config.accounts, asyncio.get_running_loop().time)
-            kinds: dict[str, KindFactory] = {
-                "relay": RelayMountpoint,
-                "rover-relay": RoverRelayMountpoint,
-                "derived": DerivedMountpoint,
-            }
-            for service in self._services:
-                kinds |= service.kinds
-            self.mountpoints = Mountpoints(config, kinds)
+            self.mountpoints = Mountpoints(config, _kinds(self._services))
             for service in self._services:
                 service.attach(self.mountpoints)
             self.mountpoints.open()
@@ -124,7 +118,8 @@ class Caster:
                 self.authenticator.why_spent = self.usage.why_spent
                 self.server.on_end.append(self.usage.take)
             self.positions = self._make_positions() if config.positions.enabled else None
-            self.operations = Operations(config, self.mountpoints, self.server, self.usage, self.positions)
+            rights = RightsWatch(self.store, lambda: self.server.connections)
+            self.operations = Operations(config, self.mountpoints, self.server, rights, self.usage, self.positions)
             await self.operations.start()
             try:
                 await self.server.start()
@@ -232,6 +227,39 @@ class Caster:
         return f"listening on port {ports}, {len(self.config.mounts)} mountpoints configured"
 
 
+def check(config: Config, services: Sequence[Service] = ()) -> list[str]:
+    """Look at what a start would stumble over, without starting anything.
+
+    Returns:
+        What is no error and may still be none's intention, a line for each.
+
+    Raises:
+        ConfigError: A mountpoint's kind is not known, or a certificate or its key cannot be read.
+    """
+    Mountpoints(config, _kinds(services)).check()
+    for listener in config.tls:
+        Certificate(listener)
+    named = {rule.name for rule in config.mounts}
+    return [
+        f"mounts: {rule.name}: no mountpoint is named {name}; it is offline until a station makes it"
+        for rule in config.mounts
+        for name in (rule.target, rule.source)
+        if name and name not in named
+    ]
+
+
+def _kinds(services: Sequence[Service]) -> dict[str, KindFactory]:
+    """All kinds of mountpoints by name, besides the plain ones."""
+    kinds: dict[str, KindFactory] = {
+        "relay": RelayMountpoint,
+        "rover-relay": RoverRelayMountpoint,
+        "derived": DerivedMountpoint,
+    }
+    for service in services:
+        kinds |= service.kinds
+    return kinds
+
+
 def _make_folder(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -240,8 +268,11 @@ def _make_folder(path: Path) -> None:
 
 
 async def _ensure_operator(store: AccountStore) -> str:
-    """Make the first account where there is none; return its password, which nobody can read again."""
-    if await store.all():
+    """Make an operator's account where there is none; return its password, which nobody can read again.
+
+    Accounts may be added before the service has ever run, so that an empty database is not what tells a first start.
+    """
+    if await store.has_role("operator") or await store.get(OPERATOR) is not None:
         return ""
     password = secrets.token_urlsafe(12)
     password_hash = await asyncio.to_thread(hash_password, password)

@@ -52,7 +52,7 @@ _INCOMING_MAX: Final = 10_000
 _PROVED_S: Final = 10.0
 _GOODBYE_S: Final = 2.0
 _TIMEOUT_S: Final = 10.0
-_NAME_MAX: Final = 100
+_NAME_MAX: Final = 95  # with "mqtt:" before it, what the database keeps of an account's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +128,17 @@ class Outbox:
 
 
 class _Peer:
-    """A station or rover that speaks MQTT: a session as mountpoints see it."""
+    """A station or rover that speaks MQTT: a session as mountpoints see it.
 
-    account = "mqtt"
+    Attributes:
+        account: `mqtt:` and its name in topics; no account of the database has a colon.
+    """
+
     agent = "MQTT"
 
     def __init__(self, number: int, name: str, mountpoint: Mountpoint) -> None:
         self.number = number
+        self.account = f"mqtt:{name}"
         self.address = name
         self.mountpoint = mountpoint
         self.last_s = 0.0
@@ -364,6 +368,7 @@ class Bus:
         for gga in rover.received.receive_data(payload):
             rover.gga = gga
             rover.mountpoint.on_gga(rover, gga)
+            self._mountpoints.tell_position("gga", rover.mountpoint, rover, gga)
 
     def _open_rover(self, name: str) -> _Rover:
         mountpoint = self._mountpoints.get(self._config.rovers)

@@ -27,7 +27,13 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from caster.codec.ntrip import Record, parse_query
 from caster.errors import ConfigError, RemoteProtocolError
@@ -499,8 +505,8 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment goes before the file, whose values come as arguments."""
-        return (env_settings, init_settings)
+        """What is given alone counts: `load_config` has laid file, environment and options over one another."""
+        return (init_settings,)
 
     @property
     def server_name(self) -> str:
@@ -533,16 +539,17 @@ class Config(BaseSettings):
 
 
 def load_config(path: Path | None = None, **overrides: Any) -> Config:
-    """Read a configuration file; without one, the defaults.
+    """Read a configuration file; without one, the defaults. The environment goes before the file.
 
     Args:
         path: The TOML file.
-        overrides: Values by dotted key, such as `**{"listen.port": 2101}`; None leaves a key as it is.
+        overrides: Values by dotted key, such as `**{"listen.port": 2101}`, that go before both; None leaves a key as
+            it is.
 
     Raises:
         ConfigError: The file cannot be read, or a key is wrong; the text names the file and every such key.
     """
-    values = _read_toml(path) if path else {}
+    values = _merge(_read_toml(path) if path else {}, _read_environment())
     for key, value in overrides.items():
         if value is not None:
             _set(values, key.split("."), value)
@@ -559,6 +566,23 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _read_environment() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(Config)()
+    except SettingsError as error:  # a list or a table that is not JSON
+        key = f"{error}".partition('"')[2].partition('"')[0]
+        raise ConfigError(f"the environment: DIPPER_{key.upper()}...: lists and tables are written as JSON") from None
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Two layers of settings, tables within one another."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -21,7 +21,7 @@ from caster.schema import METADATA
 
 __all__ = ["HEAD", "Database"]
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 """The newest migration."""
 
 _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}

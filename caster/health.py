@@ -347,11 +347,13 @@ class HealthMonitor:
     Attributes:
         on_alarm: Called with each alarm that is raised or cleared; must return at once.
         on_report: Called with each new report; must return at once.
+        raised_count: Alarms raised since the start, by mountpoint and name.
     """
 
     def __init__(self, config: HealthConfig, mountpoints: Mountpoints, clock: Callable[[], float] = time.time) -> None:
         self.on_alarm: list[Callable[[Alarm], None]] = [_log_alarm]
         self.on_report: list[Callable[[StationHealth], None]] = []
+        self.raised_count: Counter[tuple[str, str]] = Counter()
         self._config = config
         self._mountpoints = mountpoints
         self._clock = clock
@@ -393,6 +395,7 @@ class HealthMonitor:
                 del self._watches[name]
                 continue
             for alarm in watch.look(now_s):
+                self.raised_count[alarm.mount, alarm.name] += alarm.raised
                 self._tell(self.on_alarm, alarm)
             self._tell(self.on_report, watch.report)
 

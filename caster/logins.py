@@ -147,6 +147,11 @@ class Authenticator:
             if self._sessions[key] <= 0:
                 del self._sessions[key]
 
+    def exchange_session(self, old: Account, new: Account) -> None:
+        """A session's account has changed, perhaps its group; its session is counted on, whatever the limits."""
+        self.end_session(old)
+        self._sessions.update(_session_keys(new))
+
     async def _account(self, name: str) -> Account | None:
         """The account of a name; what is known is renewed at half its time, so that nobody waits for it in a storm."""
         now, refresh_s = self._clock(), self._config.refresh_s

@@ -125,8 +125,16 @@ class SessionCounters(Protocol):
         """Connections accepted since the start."""
 
     @property
+    def open(self) -> Mapping[tuple[str, str], int]:
+        """Open sessions by mountpoint and kind."""
+
+    @property
     def ended(self) -> Mapping[tuple[str, str], int]:
         """Sessions ended since the start, by kind and reason."""
+
+    @property
+    def ended_at(self) -> Mapping[tuple[str, str], int]:
+        """Sessions of rovers and sources ended since the start, by mountpoint and reason."""
 
 
 class Sessions(Protocol):
@@ -181,7 +189,7 @@ class _Row:
 
 
 _MOUNT_ROWS: Final = (
-    _Row("dipper_rovers", GaugeMetricFamily, "Rovers that follow the mountpoint.", lambda m: len(m.mount)),
+    _Row("dipper_rovers", GaugeMetricFamily, "Rovers that follow the mountpoint's stream.", lambda m: len(m.mount)),
     _Row("dipper_mount_live", GaugeMetricFamily, "Whether the mountpoint can serve a rover.", lambda m: m.is_live),
     _Row("dipper_frames", CounterMetricFamily, "RTCM frames published.", lambda m: m.mount.traffic.frame_count),
     _Row("dipper_stream_bytes", CounterMetricFamily, "Bytes published.", lambda m: m.mount.traffic.byte_count),
@@ -209,6 +217,10 @@ _STATION_ROWS: Final = (
     ),
     _Row("dipper_station_moved_meters", GaugeMetricFamily, "From the place of before.", lambda h: h.moved_m),
 )
+_RELAY_ROWS: Final = (
+    _Row("dipper_relay_opened", CounterMetricFamily, "Streams opened at other casters.", lambda m: m.connects),
+    _Row("dipper_relay_failures", CounterMetricFamily, "Streams refused, broken or silent.", lambda m: m.failures),
+)
 
 
 def families(sources: Sources) -> Iterator[Metric]:
@@ -228,6 +240,13 @@ def families(sources: Sources) -> Iterator[Metric]:
         for name in raised:
             alarms.add_metric([mount, name], 1.0)
     yield alarms
+    raised_count = CounterMetricFamily("dipper_station_alarms_raised", "Alarms raised.", labels=["mount", "alarm"])
+    for labels, count in sorted(sources.monitor.raised_count.items()):
+        raised_count.add_metric(labels, count)
+    yield raised_count
+    relays = [(name, mountpoint) for name, mountpoint in mountpoints if hasattr(mountpoint, "connects")]
+    for row in _RELAY_ROWS:
+        yield from map(row.family, _slices(relays))
     if sources.sessions is not None:
         yield from _session_families(sources.sessions)
     yield sources.latency.histogram.family("dipper_publish_seconds", "From a source's read to the last rover's write.")
@@ -256,6 +275,18 @@ def _session_families(sessions: Sessions) -> Iterator[Metric]:
     for (kind, reason), count in sorted(sessions.counters.ended.items()):
         ended.add_metric([kind, reason], count)
     yield ended
+    ended_at = CounterMetricFamily(
+        "dipper_mount_sessions_ended", "Sessions that ended, by mountpoint.", labels=["mount", "reason"]
+    )
+    for labels, count in sorted(sessions.counters.ended_at.items()):
+        ended_at.add_metric(labels, count)
+    yield ended_at
+    open_now = GaugeMetricFamily(
+        "dipper_sessions", "Open sessions by the mountpoint that they asked for.", labels=["mount", "kind"]
+    )
+    for labels, count in sorted(sessions.counters.open.items()):
+        open_now.add_metric(labels, count)
+    yield open_now
 
 
 class _One(Collector):
@@ -360,12 +391,18 @@ class MetricsServer:
             "status": "ok" if well else "late",
             "uptime_s": round(time.monotonic() - self._started_s, 1),
             "loop_lag_s": round(lag_s, 4),
-            "rovers": sum(len(mountpoint.mount) for mountpoint in self._sources.mountpoints),
+            "rovers": self._rover_count(),
             "mounts": sum(1 for _ in self._sources.mountpoints),
             "stations": len(self._sources.monitor.reports),
             "alarms": {mount: sorted(alarms) for mount, alarms in sorted(self._sources.monitor.alarms.items())},
         }
         return _page(200 if well else 503, json.dumps(state) + "\n", "application/json")
+
+    def _rover_count(self) -> int:
+        """All rovers, those of services and relays included."""
+        sessions = self._sources.sessions
+        counts = sessions.counters.open.items() if sessions else ()
+        return sum(count for (_, kind), count in counts if kind == "rover")
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:

@@ -340,13 +340,21 @@ class Mountpoints:
         Raises:
             ConfigError: A mountpoint has a kind that there is not.
         """
+        self.check()
         for rule in self.config.mounts:
-            if rule.kind not in self._kinds:
-                raise ConfigError(
-                    f"mounts: {rule.name}: kind {rule.kind!r} is none of {', '.join(sorted(self._kinds))}"
-                )
             if not rule.is_pattern:
                 self._add(rule)
+
+    def check(self) -> None:
+        """Look at what only those who know all kinds can tell.
+
+        Raises:
+            ConfigError: A mountpoint has a kind that there is not.
+        """
+        for number, rule in enumerate(self.config.mounts):
+            if rule.kind not in self._kinds:
+                known = ", ".join(sorted(self._kinds))
+                raise ConfigError(f"mounts[{number}].kind: {rule.name}: kind {rule.kind!r} is none of {known}")
 
     def reload(self, config: Config) -> None:
         """Take a new configuration: settings change in place, new mountpoints appear, healthy sessions stay.

@@ -17,6 +17,7 @@ from caster.health import HealthMonitor
 from caster.metrics import LagMeter, LatencyTap, MetricsServer, Sources
 from caster.mountpoints import Mountpoint, Mountpoints
 from caster.positions import PositionLog
+from caster.rights import RightsWatch
 from caster.server import Server
 from caster.usage import UsageRecorder
 
@@ -32,6 +33,7 @@ class Operations:
         config: The configuration.
         mountpoints: All mountpoints, opened.
         server: The listeners, which need not listen yet.
+        rights: Ends sessions whose account lets them no longer.
         usage: Accounts for sessions, if anybody does.
         positions: The log of positions, if there is one.
 
@@ -48,11 +50,14 @@ class Operations:
         config: Config,
         mountpoints: Mountpoints,
         server: Server,
+        rights: RightsWatch,
         usage: UsageRecorder | None = None,
         positions: PositionLog | None = None,
     ) -> None:
         self._positions = positions
         self._server = server
+        self._rights = rights
+        self._rights_period_s = config.accounts.refresh_s
         self._usage = usage
         self._latency, self._lag = LatencyTap(), LagMeter()
         _watch_all(mountpoints, self._latency.watch)
@@ -85,6 +90,7 @@ class Operations:
         self._run(self._lag.run(), "measure the loop's lag")
         self._run(self.alerts.run(), "tell alarms")
         self._run(self._server.bans.run(), "exchange bans")
+        self._run(self._rights.run(self._rights_period_s), "watch the rights of sessions")
         if self._usage is not None:
             self._run(self._usage.run(lambda: self._server.connections), "account for sessions")
         if self._positions is not None:

@@ -53,6 +53,7 @@ class RelayMountpoint(StationMountpoint):
 
     Attributes:
         connects: How often a source was opened.
+        failures: How often one refused, broke off or fell silent.
     """
 
     takes_sources = False
@@ -60,6 +61,7 @@ class RelayMountpoint(StationMountpoint):
     def __init__(self, config: MountConfig, mountpoints: Mountpoints) -> None:
         super().__init__(config, mountpoints)
         self.connects = 0
+        self.failures = 0
         self.retry = Backoff(*_RETRY_S)
         self._wanted = asyncio.Event()
         self._deserted_s: float | None = None
@@ -190,6 +192,7 @@ class RelayMountpoint(StationMountpoint):
             self._complain(feed.upstream, str(error))
             return count, "connection lost"
         if _now_s() - self.source_last_s > self.mountpoints.config.limits.source_idle_s:
+            self.failures += 1
             return count, "source idle"
         return count, session.closed or ("nobody follows" if self._is_deserted() else "")
 
@@ -209,6 +212,7 @@ class RelayMountpoint(StationMountpoint):
 
     def _complain(self, upstream: Upstream, reason: str) -> None:
         """Say it once for as long as the reason stays the same."""
+        self.failures += 1
         if self._told.get(upstream) != reason:
             self._told[upstream] = reason
             _log.warning("relay source failed", mount=self.name, reason=reason)

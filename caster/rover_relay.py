@@ -101,6 +101,7 @@ class _Link:
                     heard_s = _now_s()
                     self._pass_down(data, reader)
                 self._pass_up(feed)
+            self._mountpoint.complain(upstream, f"{upstream}: nothing came for {idle_s:g} s")
         finally:
             feed.close()
 
@@ -124,6 +125,7 @@ class RoverRelayMountpoint(Mountpoint):
     Attributes:
         upstreams: Where, the preferred first.
         connects: How often a source was opened.
+        failures: How often one refused, broke off or fell silent.
     """
 
     needs_gga = True
@@ -131,6 +133,7 @@ class RoverRelayMountpoint(Mountpoint):
     def __init__(self, config: MountConfig, mountpoints: Mountpoints) -> None:
         super().__init__(config, mountpoints)
         self.connects = 0
+        self.failures = 0
         self.upstreams = [Upstream.parse(url) for url in config.sources]
         self._links: dict[int, _Link] = {}
         self._told: dict[Upstream, str] = {}
@@ -204,6 +207,7 @@ class RoverRelayMountpoint(Mountpoint):
 
     def complain(self, upstream: Upstream, reason: str) -> None:
         """Say it once for as long as the reason stays the same."""
+        self.failures += 1
         if self._told.get(upstream) != reason:
             self._told[upstream] = reason
             _log.warning("relay source failed", mount=self.name, reason=reason)

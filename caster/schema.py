@@ -23,7 +23,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 
-__all__ = ["ACCOUNTS", "BANS", "GROUPS", "METADATA", "POSITIONS", "SESSIONS", "TOKENS", "USAGE_DAYS", "UtcDateTime"]
+__all__ = [
+    "ACCOUNTS",
+    "BANS",
+    "CHANGES",
+    "GROUPS",
+    "METADATA",
+    "POSITIONS",
+    "SESSIONS",
+    "TOKENS",
+    "USAGE_DAYS",
+    "UtcDateTime",
+]
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -69,6 +80,14 @@ GROUPS = Table(
     Column("max_sessions", Integer, nullable=False),
     Column("day_bytes", BigInteger, nullable=False),
     Column("month_bytes", BigInteger, nullable=False),
+)
+
+# How often something was changed, so that whoever keeps a copy of it may know.
+CHANGES = Table(
+    "changes",
+    METADATA,
+    Column("name", String(20), primary_key=True),
+    Column("count", BigInteger, nullable=False),
 )
 
 SESSIONS = Table(

@@ -60,11 +60,15 @@ class Counters:
 
     Attributes:
         accepted: Connections.
+        open: Sessions that are open now, by mountpoint and kind.
         ended: By kind (rover, source, request) and reason.
+        ended_at: Sessions of rovers and sources, by mountpoint and reason.
     """
 
     accepted: int = 0
+    open: Counter[tuple[str, str]] = field(default_factory=Counter)
     ended: Counter[tuple[str, str]] = field(default_factory=Counter)
+    ended_at: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 class Server:
@@ -223,10 +227,22 @@ class Server:
         if not self.connections:
             self._drained.set()
 
-    def count_end(self, kind: str, reason: str, address: str) -> None:
-        """Count the end of a connection, and hold it against its address where it was an offence."""
+    def count_end(self, kind: str, reason: str, address: str, mount: str = "") -> None:
+        """Count the end of a connection, and hold it against its address where it was an offence.
+
+        Args:
+            kind: `rover`, `source`, or `request` where there was no session.
+            reason: Why it ended; what is before a colon counts.
+            address: The peer's.
+            mount: The session's mountpoint; what a request named that got none is anybody's text.
+        """
         short = reason.partition(":")[0]
         self.counters.ended[kind, short] += 1
+        if kind != "request":
+            self.counters.ended_at[mount, short] += 1
+            self.counters.open[mount, kind] -= 1
+            if not self.counters.open[mount, kind]:
+                del self.counters.open[mount, kind]
         offence = _OFFENCES.get(short)
         if kind == "request" and offence is not None:
             self.offend(address, offence)

@@ -55,9 +55,8 @@ class _Handler(Protocol):
     """What a connection hands its bytes to, once it has a role."""
 
     kind: str
+    holder: Account | None
 
-    @property
-    def holder(self) -> Account | None: ...
     @property
     def gga(self) -> Gga | None: ...
     @property
@@ -301,6 +300,26 @@ class Connection(asyncio.BufferedProtocol):
         return self._reason
 
     @property
+    def mount(self) -> str:
+        """The mountpoint that was asked for."""
+        return self.request.mount if self.request is not None else ""
+
+    @property
+    def holder(self) -> Account | None:
+        """Whose session it is; None for one that needed no account, and where there is none."""
+        return self._handler.holder if self._handler is not None and not self._reason else None
+
+    def change_holder(self, account: Account) -> None:
+        """The session's account has other limits or another group now."""
+        if self._handler is not None and self._handler.holder is not None:
+            self.server.authenticator.exchange_session(self._handler.holder, account)
+            self._handler.holder = account
+
+    def may_go_on(self, account: Account) -> bool:
+        """The account, as it is now, covers what the session does."""
+        return account.covers(self.mount) if self.rover is not None else account.may_feed(self.mount)
+
+    @property
     def has_session(self) -> bool:
         """It is a rover or a base station that was let in."""
         return self._handler is not None
@@ -360,6 +379,7 @@ class Connection(asyncio.BufferedProtocol):
         rover = RoverSession(self, self.request, mountpoint, account, coding)
         self._handler = rover
         self.request = self.request.lasting()
+        self.server.counters.open[self.mount, rover.kind] += 1
         asyncio.get_running_loop().call_later(self.server.config.limits.header_gap_s, self._begin, rover.begin)
 
     def become_source(self, head: bytes, mountpoint: Mountpoint, account: Account) -> None:
@@ -368,6 +388,7 @@ class Connection(asyncio.BufferedProtocol):
         self.transport.write(head)
         source = SourceSession(self, self.request, mountpoint, account)
         self._handler = source
+        self.server.counters.open[self.mount, source.kind] += 1
         self._begin(source.begin)
 
     def _begin(self, begin: Callable[[], None]) -> None:
@@ -396,7 +417,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _report(self) -> None:
         request, kind = self.request, self._handler.kind if self._handler else "request"
-        self.server.count_end(kind, self._reason, self.address)
+        self.server.count_end(kind, self._reason, self.address, self.mount)
         for callback in self.server.on_end:
             callback(self)
         if kind == "request" and self._reason in _QUIET_REASONS:
@@ -594,7 +615,8 @@ class SourceSession:
     def __init__(self, connection: Connection, request: Request, mountpoint: Mountpoint, account: Account) -> None:
         self._connection = connection
         self._mountpoint = mountpoint
-        self.holder = account
+        self.holder: Account | None = account
+        self._frames_before = mountpoint.mount.traffic.frame_count
         self._decoder = ChunkedDecoder() if request.chunked else None
         self._left = _content_length(request)
         self.agent = request.agent
@@ -607,7 +629,7 @@ class SourceSession:
     @property
     def account(self) -> str:
         """The account's name."""
-        return self.holder.name
+        return self.holder.name if self.holder else ""
 
     @property
     def address(self) -> str:
@@ -651,7 +673,8 @@ class SourceSession:
         if self._mountpoint.source is self:
             self._mountpoint.on_source_gone(self)
             self._mountpoint.source = None
-        self._connection.server.authenticator.end_session(self.holder)
+        if self.holder is not None:
+            self._connection.server.authenticator.end_session(self.holder)
 
     def summary(self) -> dict[str, object]:
         """For the log."""
@@ -659,7 +682,7 @@ class SourceSession:
         return {
             "account": self.account,
             "received_bytes": self._connection.received_bytes,
-            "frames": traffic.frame_count,
+            "frames": traffic.frame_count - self._frames_before,
         }
 
 

@@ -1,5 +1,6 @@
 """Listening sockets with the options that connections inherit from them (on Linux, all that are set here)."""
 
+import errno
 import socket
 
 import structlog
@@ -10,6 +11,12 @@ from caster.errors import ConfigError
 __all__ = ["adopt", "bind"]
 
 _log = structlog.get_logger(__name__)
+
+_HINTS = {
+    errno.EADDRINUSE: " (another program listens there; {key}.port names another port)",
+    errno.EACCES: " (ports below 1024 need rights, or a socket of systemd: docs/systemd.md)",
+    errno.EADDRNOTAVAIL: " (this machine has no such address; {key}.hosts names others)",
+}
 
 
 def bind(key: str, host: str, port: int, limits: Limits, *, has_other: bool) -> socket.socket | None:
@@ -41,7 +48,8 @@ def bind(key: str, host: str, port: int, limits: Limits, *, has_other: bool) -> 
         if family == socket.AF_INET6 and has_other:
             _log.warning("no IPv6", host=host, error=error.strerror)
             return None
-        raise ConfigError(f"{key}: {host} port {port}: {error.strerror}") from None
+        hint = _HINTS.get(error.errno or 0, "").format(key=key)
+        raise ConfigError(f"{key}: {host} port {port}: {error.strerror}{hint}") from None
     sock.setblocking(False)
     return sock
 

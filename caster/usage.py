@@ -7,7 +7,8 @@ shares the database. A process that is killed loses what was added since its las
 is away, rows wait in memory, bounded; the sums wait as long as it takes.
 
 Quotas: what the members of a group have used of this day and month is read back after each look; what was added since
-is counted on top. Days and months are UTC. Seconds are of the monotonic clock, so that a clock that jumps adds none.
+is counted on top, that of open sessions every ten seconds. Days and months are UTC. Seconds are of the monotonic clock,
+so that a clock that jumps adds none.
 """
 
 import asyncio
@@ -83,6 +84,10 @@ class SessionHolder(Protocol):
     @property
     def reason(self) -> str:
         """Why it ended; empty before."""
+
+    @property
+    def holder(self) -> Account | None:
+        """Whose session it is; None where it needed no account, and where it is none."""
 
     def state(self) -> SessionState | None:
         """Its session as it stands, if it has one."""
@@ -201,6 +206,7 @@ class UsageRecorder:
         self._seen: dict[int, _Seen] = {}
         self._unwritten = _Unwritten()
         self._spent: dict[str, tuple[int, int]] = {}
+        self._running: Counter[str] = Counter()
         self._forgotten: datetime | None = None
         self._writing: asyncio.Task[None] | None = None
         self._is_failing = False
@@ -214,7 +220,7 @@ class UsageRecorder:
         quotas = (group.day_bytes, group.month_bytes)
         spent = self._spent.get(group.name, (0, 0))
         for period, quota, written in zip(_QUOTA_PERIODS, quotas, spent, strict=True):
-            if quota and written + self._unwritten.by_group[group.name] >= quota:
+            if quota and written + self._unwritten.by_group[group.name] + self._running[group.name] >= quota:
                 return f"the group {group.name} has used up its {quota} bytes of this {period}"
         return ""
 
@@ -238,7 +244,9 @@ class UsageRecorder:
         )
         self._unwritten.sums[now.date(), state.account_name].update(added)
         if state.account is not None and state.account.group is not None:
-            self._unwritten.by_group[state.account.group.name] += added["sent_bytes"] + added["received_bytes"]
+            name, count = state.account.group.name, added["sent_bytes"] + added["received_bytes"]
+            self._unwritten.by_group[name] += count
+            self._running[name] = max(0, self._running[name] - count)
         seen.seconds, seen.sent_bytes, seen.received_bytes = state.seconds, state.sent_bytes, state.received_bytes
         key = f"{self._process}-{state.number}"
         self._unwritten.sessions[key] = _session_row(key, state, seen.started, now, connection.reason)
@@ -258,7 +266,25 @@ class UsageRecorder:
                 await self._forget()
             elif self._unwritten.sessions:
                 await self.flush()
+            await self.hold(connections())
             await asyncio.sleep(min(self._config.period_s, _ENDED_PERIOD_S))
+
+    async def hold(self, connections: Iterable[SessionHolder]) -> None:
+        """Add up what members of groups with quotas have used since their last look; end them where it is too much."""
+        members = list[tuple[SessionHolder, Group]]()
+        self._running = running = Counter[str]()  # sessions that end meanwhile take their part out of it
+        for number, connection in enumerate(list(connections)):
+            if number % _ROWS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            group = connection.holder.group if connection.holder else None
+            if group is None or not (group.day_bytes or group.month_bytes) or (state := connection.state()) is None:
+                continue
+            seen = self._seen.get(state.number, _Seen(self._now()))
+            running[group.name] += state.sent_bytes + state.received_bytes - seen.sent_bytes - seen.received_bytes
+            members.append((connection, group))
+        for connection, group in members:
+            if not connection.reason and self.why_spent(group):
+                connection.end("quota used up")
 
     async def look(self, connections: Iterable[SessionHolder]) -> None:
         """Take the state of all sessions, and end those whose group has used up its quota."""

@@ -177,7 +177,7 @@ def disable(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Keep an account but let it in no more; sessions that are open go on.
+    """Keep an account but let it in no more; a running service ends its sessions within seconds.
 
     Example: dipper account disable base1
     """

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from caster.errors import ConfigError
+
 __all__ = ["check_config"]
 
 
@@ -13,7 +15,15 @@ def check_config(file: Annotated[Path, typer.Argument(help="The TOML file.")]) -
 
     Example: dipper check-config /etc/dipper.toml
     """
+    from caster.app import check
     from caster.config import load_config
+    from caster.services import PositioningService
 
     config = load_config(file)
+    try:
+        notes = check(config, [PositioningService()])
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    for note in notes:
+        typer.echo(f"note: {note}")
     typer.echo(f"{file}: good; port {config.listen.port}, data in {config.data_dir}, {len(config.mounts)} mount rules")

@@ -1,13 +1,15 @@
 """Accounts in the database: kept as they were given, on every kind of database."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from caster.accounts import Account, AccountStore, Group, GroupStore
+from caster.app import Caster
 from caster.database import Database
 from caster.errors import DipperError
-from tests.caster.conftest import quick_hash
+from tests.caster.conftest import quick_hash, service_config
 
 
 async def test_an_account_comes_back_as_it_was_given(database: Database) -> None:
@@ -65,3 +67,18 @@ async def test_members_of_a_group_come_with_its_quotas(database: Database) -> No
     for change in (groups.get("surveyors"), groups.remove("surveyors")):
         with pytest.raises(DipperError, match="there is no group surveyors"):
             await change
+
+
+async def test_a_service_without_an_operator_makes_one_once_whoever_was_there_before(tmp_path: Path) -> None:
+    config = service_config(tmp_path)
+    database = Database(config.database_url)
+    await database.open()
+    await AccountStore(database).add(Account("base", "station", quick_hash("p")))
+    await database.close()
+    async with Caster(config) as caster:
+        assert caster.first_password
+    async with Caster(config) as caster:
+        assert caster.first_password == ""
+        await caster.store.change("operator", role="rover")
+    async with Caster(config) as caster:
+        assert caster.first_password == ""

@@ -15,6 +15,7 @@ from caster.codec.ntrip import gga_line
 from caster.config import Config, MountConfig, MqttConfig
 from caster.errors import ConfigError
 from caster.mountpoints import Mountpoint, Mountpoints
+from caster.positions import PositionFilter, PositionStore
 from tests.caster.broker import Broker, message
 from tests.caster.conftest import Service, StartService, frame
 
@@ -171,6 +172,20 @@ async def test_a_rover_by_topic_follows_a_mounts_stream_until_it_is_idle(start: 
     with capture_logs() as logs:
         bus.sweep(asyncio.get_running_loop().time() + 61)
     assert [(log["event"], log["reason"]) for log in logs] == [("rover ended", "idle")]
+
+
+async def test_positions_of_rovers_by_topic_are_logged_under_their_names(start: StartService, broker: Broker) -> None:
+    mounts = [{"name": "FIX", "kind": "echo", "open": True}]
+    service = await start(EchoService(), **mqtt(broker, rovers="FIX"), mounts=mounts, **{"positions.enabled": True})
+    bus, log = await connected(service), service.caster.positions
+    assert log is not None
+    async with broker.client() as client:
+        await client.publish("dipper/rovers/truck-7/up", gga_line(31.25, 121.5, 17.0, utc_s=3600.0))
+        await service.wait(lambda: bus.received == 1)
+    await log.flush()
+    batches = PositionStore(service.caster.database).batches(PositionFilter())
+    (row,) = [row async for rows in batches for row in rows]
+    assert (row.kind, row.account, row.mount, round(row.latitude_deg, 6)) == ("gga", "mqtt:truck-7", "FIX", 31.25)
 
 
 async def test_state_health_and_alarms_are_retained(start: StartService, broker: Broker) -> None:

@@ -43,6 +43,21 @@ def test_options_go_before_the_file_and_the_environment_too(tmp_path: Path, monk
     assert (config.listen.port, config.listen.queue, config.limits.mounts) == (2, 5, 7)  # type: ignore[attr-defined]
 
 
+def test_an_option_goes_before_the_environment_for_the_same_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIPPER_DATA_DIR", "/environment")
+    monkeypatch.setenv("DIPPER_LISTEN__PORT", "7")
+    config = load_config(None, data_dir=Path("/option"), **{"listen.port": 2})
+    assert (config.data_dir, config.listen.port) == (Path("/option"), 2)
+
+
+def test_a_list_in_the_environment_is_json_and_named_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIPPER_LISTEN__HOSTS", '["::1"]')
+    assert load_config(None).listen.hosts == ("::1",)
+    monkeypatch.setenv("DIPPER_LISTEN__HOSTS", "::1")
+    with pytest.raises(ConfigError, match=r"the environment: DIPPER_LISTEN"):
+        load_config(None)
+
+
 def test_rules_by_pattern_and_by_agent() -> None:
     config = load_config(
         None,

@@ -66,14 +66,32 @@ async def test_frames_rovers_bytes_and_sessions_are_shown(start: StartService) -
     assert values["dipper_stream_bytes_total", "OPEN"] == len(data) == values["dipper_sent_bytes_total", "OPEN"]
     assert values["dipper_dropped_total", "OPEN"] == 0
     assert values["dipper_connections",] == 2
+    assert values["dipper_sessions", "rover", "OPEN"] == values["dipper_sessions", "source", "OPEN"] == 1
     reset = struct.pack("ii", 1, 0)
     rover.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
     rover.writer.transport.abort()
     await service.ended("rover", "connection lost")
     values = await samples(service)
     assert values["dipper_sessions_ended_total", "rover", "connection lost"] == 1
+    assert values["dipper_mount_sessions_ended_total", "OPEN", "connection lost"] == 1
+    assert ("dipper_sessions", "rover", "OPEN") not in values
     assert values["dipper_rovers", "OPEN"] == 0
     assert values["dipper_sent_bytes_total", "OPEN"] == len(data)
+
+
+async def test_relays_and_their_rovers_are_counted_too(start: StartService, tmp_path: Path) -> None:
+    far = await start(**{"accounts.url": f"sqlite:///{tmp_path / 'far.sqlite3'}"})
+    await far.feed("OPEN")
+    relay = {"name": "NET", "kind": "rover-relay", "open": True, "gga": [31.25, 121.5, 17.0]}
+    sources = [f"ntrip://127.0.0.1:{far.port}/NOWHERE", f"ntrip://127.0.0.1:{far.port}/OPEN"]
+    here = await start(**METRICS, mounts=[{**relay, "sources": sources}])
+    await here.connect(b"GET /NET HTTP/1.0\r\n\r\n")
+    await here.wait(lambda: here.caster.mountpoints.get("NET").connects == 1)
+    values = await samples(here)
+    assert values["dipper_relay_opened_total", "NET"] == values["dipper_relay_failures_total", "NET"] == 1
+    assert values["dipper_sessions", "rover", "NET"] == 1
+    _, text = await page(metrics_port(here), "/healthz")
+    assert '"rovers": 1,' in text
 
 
 async def test_the_time_from_a_sources_read_to_the_rovers_write_is_measured(start: StartService) -> None:
@@ -170,6 +188,7 @@ def test_stations_health_and_alarms_are_shown() -> None:
     monitor.look()
     found = {family.name: family for family in families(Sources(mountpoints, monitor, LatencyTap(), LagMeter()))}
     assert [sample.labels for sample in found["dipper_station_alarm"].samples] == [{"mount": "A", "alarm": "silent"}]
+    assert [sample.value for sample in found["dipper_station_alarms_raised"].samples] == [1]
     assert found["dipper_station_silent_seconds"].samples[0].value == 100
     assert found["dipper_station_latency_seconds"].samples == []
 

@@ -25,6 +25,10 @@ class Session:
     now: SessionState
     reason: str = ""
 
+    @property
+    def holder(self) -> Account | None:
+        return None if self.reason else self.now.account
+
     def state(self) -> SessionState:
         return self.now
 
@@ -184,6 +188,25 @@ async def test_a_group_s_quota_ends_its_sessions_and_no_others(
     time.moment += timedelta(days=30)
     await again.read_spent()
     assert again.why_spent(replace(SURVEYORS, month_bytes=1000)) == ""
+
+
+async def test_a_quota_ends_open_sessions_long_before_they_are_written(recorder: UsageRecorder) -> None:
+    members, free = [session(1, "a", SURVEYORS), session(2, "b", SURVEYORS)], session(3, "c")
+    rovers = [*members, free]
+    await recorder.look(rovers)
+    for rover in rovers:
+        rover.go_on(1.0, 499)
+    await recorder.hold(rovers)
+    await recorder.hold(rovers)
+    assert [rover.reason for rover in rovers] == ["", "", ""]
+    members[0].end("gone")
+    recorder.take(members[0])
+    members[1].go_on(1.0, 1)
+    await recorder.hold(rovers)
+    assert recorder.why_spent(SURVEYORS) == ""
+    members[1].go_on(1.0, 1)
+    await recorder.hold(rovers)
+    assert [rover.reason for rover in rovers] == ["gone", "quota used up", ""]
 
 
 async def test_old_rows_are_forgotten(recorder: UsageRecorder, database: Database, time: Time) -> None:

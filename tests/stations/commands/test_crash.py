@@ -111,7 +111,7 @@ def test_a_kill_leaves_accounts_bans_usage_positions_and_archive_intact(folder: 
         process.kill()
         process.wait(30)
     assert rows(folder, "PRAGMA integrity_check") == [("ok",)]
-    assert rows(folder, "SELECT name FROM accounts ORDER BY name") == [("base",), ("rover",)]
+    assert rows(folder, "SELECT name FROM accounts ORDER BY name") == [("base",), ("operator",), ("rover",)]
     (path,) = (folder / "data" / "archive").rglob("*.rtcm3")
     data, reader = path.read_bytes(), FrameReader()
     assert data and b"".join([*reader.feed(data), *reader.finish()]) == data

@@ -84,6 +84,27 @@ def test_check_config_names_every_wrong_key(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[[mounts]]\nname = 'A'\nkind = 'magic'", "mounts[0].kind: A: kind 'magic' is none of alias, derived, dgnss"),
+        ("[[tls]]\ncertificate = 'none.pem'\nkey = 'none.key'", "tls: none.pem: No such file or directory"),
+    ],
+)
+def test_check_config_finds_what_a_start_would_stumble_over(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "dipper.toml"
+    path.write_text(text)
+    result = subprocess.run([*DIPPER, "check-config", str(path)], capture_output=True, text=True)
+    assert result.returncode == 1 and f"{path}: {complaint}" in result.stderr
+
+
+def test_check_config_tells_of_mountpoints_that_nobody_has_named(tmp_path: Path) -> None:
+    path = tmp_path / "dipper.toml"
+    path.write_text("[[mounts]]\nname = 'A'\nkind = 'alias'\ntarget = 'B'")
+    result = subprocess.run([*DIPPER, "check-config", str(path)], capture_output=True, text=True)
+    assert result.returncode == 0 and "note: mounts: A: no mountpoint is named B" in result.stdout
+
+
 def test_a_caster_that_is_not_there_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
