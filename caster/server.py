@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from html import escape
 from typing import Any
 
 import structlog
@@ -31,6 +30,7 @@ from caster.hangups import Hangups
 from caster.holders import Holders
 from caster.logins import Authenticator
 from caster.mountpoints import Mountpoint, Mountpoints
+from caster.page import Visitor, example_of, host_of, page, rows_of
 from caster.session import BANNED, Connection
 from caster.sockets import adopt, bind
 
@@ -119,6 +119,7 @@ class Server:
         self._handshakes: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._table: tuple[float, list[Record], bytes] | None = None
+        self._rows: tuple[object, str] = (None, "")
         self._numbers = 0
         self._drained = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
@@ -308,12 +309,15 @@ class Server:
     # ----- answers
 
     async def _answer_get(self, connection: Connection, request: Request) -> None:
+        if request.from_browser:
+            self._answer_browser(connection, request)
+            return
         if not request.mount:
             await self._answer_table(connection, request)
             return
         mountpoint = self.mountpoints.get(request.mount)
         if mountpoint is None:
-            if request.version == 1 and not request.from_browser:
+            if request.version == 1:
                 connection.finish(response.table(request, self._whole_table(), self.config.server_name, self.utc()))
                 return
             raise RefusedError(f"there is no mountpoint {request.mount}", 404)
@@ -351,9 +355,6 @@ class Server:
         return (self.config.output_for(request.agent) if configured == "auto" else configured) != "identity"
 
     async def _answer_table(self, connection: Connection, request: Request) -> None:
-        if request.from_browser:
-            connection.finish(response.page(self._page(), self.config.server_name, self.utc()))
-            return
         text = self._whole_table()
         if request.query:
             text = build_table(await self._ask_table(connection, request))
@@ -419,20 +420,31 @@ class Server:
         assert self._table is not None
         return self._table[2]
 
-    def _page(self) -> str:
-        """A page for a person: what there is, and how to connect."""
-        info = self.config.caster
-        rows = "".join(
-            f"<tr><td>{escape(m.name)}<td>{escape(m.config.kind)}<td>{'online' if m.is_live else 'offline'}"
-            f"<td>{escape(m.mount.traffic.format_details())}<td>{escape(m.config.country)}"
-            for m in self.mountpoints
+    def _answer_browser(self, connection: Connection, request: Request) -> None:
+        """A page for a person, whatever the address: what there is, and how to connect."""
+        records, info = self._records(), self.config.caster
+        if self._rows[0] is not records:
+            self._rows = (records, rows_of(records))
+        name = request.mount
+        is_known = not name or self.mountpoints.get(name) is not None
+        notice = f"{name} is a stream for receivers." if name else ""
+        example = name if name and is_known else example_of(records)
+        host = host_of(request.headers.get("host", ""), info.host or "this.caster")
+        bans = self.config.bans
+        wrong = self.bans.count(connection.address, Offence.PASSWORD)
+        visitor = Visitor(connection.address, wrong, bans.wrong_passwords, bans.window_s)
+        html = page(
+            info,
+            self._rows[1],
+            example,
+            host,
+            self.port,
+            self.tls_ports[0] if self.tls_ports else None,
+            visitor,
+            notice if is_known else f"There is no mountpoint {name}.",
         )
-        return (
-            f"<!DOCTYPE html><html lang=en><meta charset=utf-8><title>{escape(info.identifier)}</title>"
-            f"<h1>{escape(info.identifier)}</h1><p>{escape(info.operator)}</p>"
-            "<p>This is an NTRIP caster: connect with an NTRIP client to one of these mountpoints.</p>"
-            f"<table border=1><tr><th>Mountpoint<th>Kind<th>State<th>Messages<th>Country{rows}</table></html>\n"
-        )
+        status = 200 if is_known else 404
+        connection.finish(response.page(html, self.config.server_name, self.utc(), status))
 
     # ----- inside
 

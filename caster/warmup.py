@@ -36,6 +36,7 @@ def warm_up(
     steps: Mapping[str, Callable[[], None]],
     console: Console | None = None,
     on_cold: Callable[[], object] = lambda: None,
+    notice: str = "Compiling kernels, once for this version; this takes less than a minute.",
 ) -> dict[str, float]:
     """Run each step once, with a progress bar where they take longer than a moment.
 
@@ -44,12 +45,13 @@ def warm_up(
         console: Where to show it; None: nowhere.
         on_cold: Called once where there is something to compile: numba compiles on one core, so another process can
             compile what comes later meanwhile.
+        notice: What to say instead of the bar where the console is no terminal.
 
     Returns:
         Seconds that each step took.
     """
     seconds: dict[str, float] = {}
-    with _one_at_a_time, _late_progress(console, on_cold) as progress:
+    with _one_at_a_time, _late_progress(console, on_cold, notice) as progress:
         task = progress.add_task("", total=len(steps))
         for name, step in steps.items():
             progress.update(task, description=name)
@@ -61,7 +63,7 @@ def warm_up(
 
 
 @contextmanager
-def _late_progress(console: Console | None, on_cold: Callable[[], object]) -> Iterator[Progress]:
+def _late_progress(console: Console | None, on_cold: Callable[[], object], notice: str) -> Iterator[Progress]:
     """A progress bar that appears after `SHOWN_AFTER_S`; one plain line where the console is no terminal."""
     title = TextColumn("Compiling kernels, once: {task.description}")
     progress = Progress(title, BarColumn(), TimeElapsedColumn(), console=console, transient=True)
@@ -71,7 +73,7 @@ def _late_progress(console: Console | None, on_cold: Callable[[], object]) -> It
         if console is not None and console.is_terminal:
             progress.start()
         elif console is not None:
-            console.print("Compiling kernels, once for this version; this takes less than a minute.")
+            console.print(notice, soft_wrap=True)
 
     timer = threading.Timer(SHOWN_AFTER_S, show)
     timer.start()

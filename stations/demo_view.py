@@ -21,7 +21,7 @@ def where_to_look(demo: Demo) -> list[str]:
     """How to connect one's own software."""
     address = demo.address
     return [
-        f"sourcetable  curl http://{address}/",
+        f"sourcetable  dipper sourcetable ntrip://{address}, or http://{address}/ in a browser",
         f"station      str2str -in ntrip://{address}/{BASE} -out station.rtcm3",
         f"corrections  gpsd -N -n ntrip://{address}/DGNSS",
         "             RTKNAVI, RTKRCV, QGIS, a receiver: NTRIP client, no user, no password, mountpoint DGNSS",

@@ -120,10 +120,8 @@ class Tally:
             kinds = "  ".join(f"{number}: {count}" for number, count in sorted(self.messages.items()))
             lines.append(f"messages  {kinds}")
         if self.epochs:
-            lines.append(
-                f"epochs    {self.epochs}, every {self.interval_s:g} s, {self.gaps} gaps, "
-                f"longest step {self.longest_gap_s:g} s"
-            )
+            steps = f", every {self.interval_s:g} s, {self.gaps} gaps, longest step {self.longest_gap_s:g} s"
+            lines.append(f"epochs    {self.epochs}{steps if self.steps_s else ''}")
         if self.latencies_s:
             ordered = sorted(self.latencies_s)
             median, worst = ordered[len(ordered) // 2], ordered[-1]

@@ -8,16 +8,16 @@ as a stream that was started anew, and its solutions stay those of the recording
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import serial
 
-from caster.codec.ntrip import Refused, ReplyReader, StreamData, TableReceived, get_request
+from caster.codec.ntrip import ClientReply, Refused, ReplyReader, StreamData, TableReceived, get_request
 from caster.codec.rtcm import FrameReader
-from caster.errors import ConfigError, RefusedError, SourceError
+from caster.errors import ConfigError, RefusedError, RemoteProtocolError, SourceError
 from stations.compressed import read_plain
 from stations.encode import encode_epochs, navigation_beside
 from stations.recordings import Session
@@ -126,19 +126,23 @@ async def _ntrip(address: str) -> AsyncIterator[bytes]:
         writer.write(get_request(target.mount, f"{target.host}:{target.port}", credentials=target.credentials))
         replies = ReplyReader()
         async for data in _pieces(reader, str(target)):
-            for piece in _streamed(replies, data, target):
+            for piece in _streamed(replies.receive_data(data), target):
                 yield piece
+        for piece in _streamed(replies.receive_eof(), target):
+            yield piece
+    except RemoteProtocolError as error:
+        raise SourceError(f"{target}: {error}") from None
     finally:
         writer.close()
 
 
-def _streamed(replies: ReplyReader, data: bytes, target: Target) -> Iterator[bytes]:
-    """The stream's bytes in what a caster sent.
+def _streamed(replies: Iterable[ClientReply], target: Target) -> Iterator[bytes]:
+    """The stream's bytes in what a caster answered.
 
     Raises:
         RefusedError: it sent no stream.
     """
-    for reply in replies.receive_data(data):
+    for reply in replies:
         if isinstance(reply, StreamData):
             yield reply.data
         elif isinstance(reply, Refused):

@@ -99,7 +99,9 @@ async def connect(host: str, port: int, *, tls: bool = False) -> tuple[asyncio.S
     except ssl.SSLError as error:
         raise SourceError(f"{host}:{port}: TLS: {_tls_reason(error)}") from None
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+        if tls and not reason:
+            reason = "the connection was closed in the TLS handshake: does this port speak TLS?"
         raise SourceError(f"{host}:{port}: {reason}") from None
 
 

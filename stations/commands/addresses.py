@@ -1,5 +1,6 @@
 """Addresses on the command line: a wrong one is wrong usage."""
 
+import re
 from typing import TYPE_CHECKING
 
 import typer
@@ -9,7 +10,7 @@ from caster.errors import ConfigError
 if TYPE_CHECKING:
     from stations.uplink import Target
 
-__all__ = ["mount_address"]
+__all__ = ["mount_address", "shown"]
 
 
 def mount_address(text: str) -> "Target":
@@ -27,3 +28,8 @@ def mount_address(text: str) -> "Target":
     if not target.mount:
         raise typer.BadParameter("the address names no mount: ntrip://HOST:PORT/MOUNT")
     return target
+
+
+def shown(address: str) -> str:
+    """A source's address without the login in it."""
+    return re.sub(r"//[^/@]*@", "//", address)

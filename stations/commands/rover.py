@@ -1,6 +1,5 @@
 """`dipper rover`: a test rover at a mount."""
 
-import asyncio
 import contextlib
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 
 from caster.errors import SourceError
 from stations.commands.addresses import mount_address
+from stations.commands.running import run_to_end
 
 if TYPE_CHECKING:
     from stations.rover import Place
@@ -40,10 +40,9 @@ def rover(
         sink = stack.enter_context(_open_output(output)) if output else None
         one = Rover(target, ntrip, _utc_s, _tow_s, place, sink)
         try:
-            with contextlib.suppress(KeyboardInterrupt):
-                asyncio.run(one.run(pieces, seconds))
+            run_to_end(one.run(pieces, seconds))
         finally:
-            for line in one.tally.summary():
+            for line in one.tally.summary() if one.tally.received else ():
                 typer.echo(line)
     if not one.tally.received:
         raise SourceError(f"{target}: nothing came")

@@ -90,7 +90,7 @@ def _warm_up_loop() -> None:
     from caster.warmup import warm_up
     from caster.warmup_steps import loop_steps
 
-    warm_up(loop_steps(), Console(stderr=True))
+    warm_up(loop_steps(), Console(stderr=True), notice="Compiling what moves the streams, once for this version.")
 
 
 async def _warm_up(up: asyncio.Event) -> None:

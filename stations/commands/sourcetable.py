@@ -1,6 +1,7 @@
 """`dipper sourcetable`: the table of a caster, readable."""
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
@@ -15,8 +16,19 @@ if TYPE_CHECKING:
 __all__ = ["fetch_table", "sourcetable"]
 
 _TIMEOUT_S = 20.0
-_COLUMNS = ("mountpoint", "identifier", "format", "format_details", "nav_system", "country", "latitude", "longitude",
-            "authentication", "bitrate", "misc")  # fmt: skip
+# Of the sourcetable's fields; the last one has no natural end, and a terminal cuts it off.
+_COLUMNS = ("mountpoint", "identifier", "nav_system", "country", "latitude", "longitude", "authentication", "bitrate",
+            "misc", "format_details")  # fmt: skip
+_TITLES = {"nav_system": "systems", "authentication": "login", "bitrate": "bit/s", "misc": "note",
+           "format_details": "messages"}  # fmt: skip
+_LETTERS = {"GPS": "G", "GLO": "R", "GAL": "E", "BDS": "C", "QZS": "J", "SBAS": "S", "IRS": "I"}
+_ABOUT = {
+    "CAS": ("caster", ("identifier", "operator", "country", "host", "port", "misc")),
+    "NET": ("network", ("identifier", "operator", "web_net", "web_str", "web_reg", "misc")),
+}
+_NOTHING = ("", "none", "0", "0.0.0.0")
+_IDENTIFIER_MAX, _NOTE_MAX = 24, 30
+_LOGINS = {"N": "none", "B": "basic", "D": "digest"}
 
 
 def sourcetable(
@@ -78,14 +90,42 @@ async def fetch_table(url: str, query: str = "", version: int = 2) -> "list[Reco
 
 
 def _print(records: "Iterable[Record]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if sys.stdout.isatty() else 240)
-    table = Table(*(name.replace("_", " ") for name in _COLUMNS), box=None)
+    rows = [[_TITLES.get(name, name) for name in _COLUMNS]]
     for record in records:
         if record.kind == "STR":
-            table.add_row(*(record[name] for name in _COLUMNS))
+            rows.append([_shown(record, name) for name in _COLUMNS])
         else:
-            console.print(" ".join(field for field in record.fields if field), markup=False)
-    console.print(table)
+            typer.echo(_about(record))
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for row in rows if len(rows) > 1 else ():
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width).rstrip()
+        typer.echo(line if room is None or len(line) <= room else f"{line[: room - 1]}…")
+    if len(rows) == 1:
+        typer.echo("no streams")
+
+
+def _shown(record: "Record", name: str) -> str:
+    text = _printable(record[name])
+    match name:
+        case "authentication":
+            return _LOGINS.get(text, text)
+        case "misc":
+            return "" if text.lower() == "none" else text[:_NOTE_MAX]
+        case "identifier":
+            return text[:_IDENTIFIER_MAX]
+        case "nav_system":  # RINEX's letters: a word for each would be wider than all the rest
+            return "".join(_LETTERS.get(system.strip().upper(), f" {system} ") for system in text.split("+")).strip()
+    return text
+
+
+def _about(record: "Record") -> str:
+    """What a caster says of itself and of its networks."""
+    kind, names = _ABOUT.get(record.kind, (record.kind, ()))
+    told = [record[name] for name in names] if names else record.fields
+    return f"{kind:8} " + "  ".join(_printable(field) for field in told if field not in _NOTHING)
+
+
+def _printable(text: str) -> str:
+    """Text of another caster for a terminal, which must take no command from it."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,15 +1,16 @@
 """`dipper station`: push a stream to a caster, check what a station records."""
 
-import asyncio
-import contextlib
 import math
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stations.commands.addresses import mount_address
+from caster.errors import SourceError
+from stations.commands.addresses import mount_address, shown
+from stations.commands.running import run_to_end
 from stations.commands.solve import ManyValues
 from stations.commands.survey import survey
 
@@ -48,11 +49,34 @@ def push(
 
     uplink = Uplink(mount_address(to), ntrip, report)
     pieces = open_source(source, speed=speed, loop=loop, navigation=nav or ())
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(uplink.run(pieces, live=is_live(source) or speed > 0))
+
+    async def work() -> None:
+        if is_live(source):
+            report(f"waiting for data of {shown(source)}")
+        await uplink.run(await _primed(pieces, source), live=is_live(source) or speed > 0)
+
+    run_to_end(work())
     done = uplink.counters
     dropped = f", {done.pieces_dropped} pieces dropped while not connected" if done.pieces_dropped else ""
     report(f"sent {done.bytes_sent} bytes in {done.pieces_sent} pieces{dropped}")
+
+
+async def _primed(pieces: AsyncIterator[bytes], source: str) -> AsyncIterator[bytes]:
+    """A source once it has given something: casters ban stations that connect and have nothing to send.
+
+    Raises:
+        SourceError: It ends without having given anything.
+    """
+    first = await anext(pieces, None)
+    if first is None:
+        raise SourceError(f"{shown(source)}: nothing came")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return whole()
 
 
 @app.command()

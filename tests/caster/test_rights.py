@@ -124,18 +124,19 @@ async def test_more_accounts_than_one_question_takes_are_read(database: Database
 
 async def test_everybody_stays_while_the_database_is_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     store, sessions, watch, _ = await watched(database, "a")
-    looks = list[int]()
+    looks, enough = list[int](), asyncio.Event()
 
     async def fail() -> int:
         looks.append(1)
+        if len(looks) == 3:
+            enough.set()
         raise OSError("the database is away")
 
     monkeypatch.setattr(store, "errors", (OSError,))
     monkeypatch.setattr(store, "changes", fail)
     with capture_logs() as logs:
         task = asyncio.create_task(watch.run(0.001))
-        while len(looks) < 3:
-            await asyncio.sleep(0.001)
+        await asyncio.wait_for(enough.wait(), 10.0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert [log["event"] for log in logs] == ["changes of accounts cannot be read"]

@@ -5,7 +5,7 @@ back; it returns events:
 
 * `StreamOpened`, then `StreamData` for each piece, `StreamEnded` at the end of a chunked stream;
 * `TableReceived` for a sourcetable (asked for, or a version 1 caster's answer to a mount that it does not have);
-* `Refused` with status and reason.
+* `Refused` with status and reason; where a short text follows, as our caster sends it, the reason holds it too.
 
 Answers understood: `ICY 200 OK`, a bare `OK`, `HTTP/1.x`, `SOURCETABLE 200 OK`, `ERROR ...`; with LF alone; with and
 without blank line or header lines after `ICY 200 OK`; and the status line `HTTP/1.1 200 OKNtrip-Version: Ntrip/2.0`
@@ -13,6 +13,7 @@ of pygnssutils' server.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from caster.codec.ntrip.auth import Credentials, basic_header, decode_text
@@ -36,6 +37,7 @@ __all__ = [
 
 AGENT = "NTRIP BigDipper/0.1"
 REPLY_BYTES_MAX = 16384
+_DETAIL_BYTES_MAX = 500
 
 _STATUS_LINE = re.compile(r"(?P<form>HTTP/\d\.\d|ICY|SOURCETABLE) +(?P<status>\d{3})(?P<reason>.*)", re.IGNORECASE)
 _GLUED_HEADER = re.compile(r"(?P<reason>.*?)(?P<header>Ntrip-Version: .*)", re.IGNORECASE)
@@ -147,6 +149,7 @@ class ReplyReader:
         self._chunks: ChunkedDecoder | None = None
         self._table_length: int | None = None
         self._refused = Refused(0, "")
+        self._detail_bytes = 0
 
     def receive_data(self, data: bytes) -> list[ClientReply]:
         """Feed bytes; return the events in them.
@@ -159,7 +162,16 @@ class ReplyReader:
         if self._state == "done":
             return []
         self._buffer += self._chunks.receive_data(data) if self._chunks else data
-        return {"head": self._read_head, "icy": self._read_icy_headers, "table": self._read_table}[self._state]()
+        return self._readers[self._state]()
+
+    @property
+    def _readers(self) -> dict[str, Callable[[], list[ClientReply]]]:
+        return {
+            "head": self._read_head,
+            "icy": self._read_icy_headers,
+            "table": self._read_table,
+            "refused": self._read_detail,
+        }
 
     def receive_eof(self) -> list[ClientReply]:
         """The caster closed the connection: return what an end of file completes (a table, a refusal).
@@ -174,6 +186,8 @@ class ReplyReader:
             return [StreamData(bytes(self._buffer))] if self._buffer else []
         if state == "head":
             return self._eof_in_head()
+        if state == "refused":
+            return [self._with_detail()]
         return []
 
     def _eof_in_head(self) -> list[ClientReply]:
@@ -222,8 +236,7 @@ class ReplyReader:
         if status == 100:  # the real answer follows
             return self._read_head() if self._buffer else []
         if status != 200:
-            self._state = "done"
-            return [Refused(status, reason)]
+            return self._on_refusal(Refused(status, reason), headers)
         if "chunked" in headers.get("transfer-encoding", "").lower():
             self._chunks = ChunkedDecoder()
         if form == "SOURCETABLE" or "sourcetable" in headers.get("content-type", "").lower():
@@ -234,6 +247,29 @@ class ReplyReader:
         version = 2 if "ntrip/2" in headers.get("ntrip-version", "").lower() else 1
         rest, self._buffer = bytes(self._buffer), bytearray()
         return [StreamOpened(version, headers), *(self._stream(rest) if rest else [])]
+
+    def _on_refusal(self, refused: Refused, headers: dict[str, str]) -> list[ClientReply]:
+        """Wait for the body where it is a short text for people."""
+        length = headers.get("content-length", "")
+        if not (headers.get("content-type", "").startswith("text/plain") and length.isdecimal() and len(length) < 4):
+            self._state = "done"
+            return [refused]
+        self._refused, self._detail_bytes, self._state = refused, min(int(length), _DETAIL_BYTES_MAX), "refused"
+        return self._read_detail()
+
+    def _read_detail(self) -> list[ClientReply]:
+        if len(self._buffer) < self._detail_bytes:
+            return []
+        self._state = "done"
+        return [self._with_detail()]
+
+    def _with_detail(self) -> Refused:
+        """The refusal with the first line of the text after it."""
+        text = decode_text(bytes(self._buffer[: self._detail_bytes])).strip().partition("\n")[0].strip()
+        refused = self._refused
+        if not text.isprintable() or not text or text == refused.reason:
+            return refused
+        return Refused(refused.status, f"{refused.reason}: {text}" if refused.reason else text)
 
     def _read_icy_headers(self) -> list[ClientReply]:
         """Skip what may follow `ICY 200 OK`: header lines and a blank line, or data at once."""

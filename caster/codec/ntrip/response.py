@@ -28,7 +28,6 @@ _NO_BLANK_LINE_AGENTS = ("NTRIP RTKLIB",)
 # Version 1 has no codes for a base station, only words; RTKLIB and BKG's ntripserver look for "ERROR".
 _SOURCE_ERRORS = {
     401: "ERROR - Bad Password",
-    403: "ERROR - Bad Password",
     404: "ERROR - Bad Mountpoint",
     409: "ERROR - Mount Point Taken or Invalid",
 }
@@ -68,10 +67,12 @@ def table(request: Request, text: bytes, server: str, now: datetime) -> bytes:
     return _head(2, 200, server, now, lines) + text
 
 
-def page(html: str, server: str, now: datetime) -> bytes:
+def page(html: str, server: str, now: datetime, status: int = 200) -> bytes:
     """A page for a person's browser."""
     body = html.encode()
-    return _head(1, 200, server, now, ["Content-Type: text/html; charset=utf-8", f"Content-Length: {len(body)}"]) + body
+    return (
+        _head(1, status, server, now, ["Content-Type: text/html; charset=utf-8", f"Content-Length: {len(body)}"]) + body
+    )
 
 
 def refusal(

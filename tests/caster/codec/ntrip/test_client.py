@@ -111,6 +111,23 @@ def test_a_refusal_has_a_status_and_a_reason(wire: bytes, status: int) -> None:
     assert isinstance(refused, Refused) and refused.status == status and refused.reason
 
 
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+@pytest.mark.parametrize(
+    ("lines", "body", "reason"),
+    [
+        (b"Content-Type: text/plain\r\nContent-Length: 17\r\n", b"nobody feeds it\r\n", "Gone: nobody feeds it"),
+        (b"Content-Type: text/plain\r\nContent-Length: 900\r\n", b"cut o", "Gone: cut o"),
+        (b"Content-Type: text/plain\r\nContent-Length: 900\r\n", b"x" * 900, "Gone: " + "x" * 500),
+        (b"Content-Type: text/plain\r\nContent-Length: 4\r\n", b"\x1b[2J", "Gone"),
+        (b"Content-Type: text/html\r\nContent-Length: 6\r\n", b"<html>", "Gone"),
+        (b"Content-Type: text/plain\r\n", b"no length", "Gone"),
+        (b"Content-Type: text/plain\r\nContent-Length: 0\r\n", b"", "Gone"),
+    ],
+)
+def test_a_refusal_tells_the_caster_s_own_words(lines: bytes, body: bytes, reason: str, step: int) -> None:
+    assert collect(b"HTTP/1.1 410 Gone\r\n" + lines + b"\r\n" + body, step, eof=True) == [Refused(410, reason)]
+
+
 @pytest.mark.parametrize("wire", [b"SSH-2.0-OpenSSH\r\n", b"x" * 20_000, b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 5000])
 def test_what_is_no_caster_is_named(wire: bytes) -> None:
     with pytest.raises(RemoteProtocolError):

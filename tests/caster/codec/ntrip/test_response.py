@@ -90,7 +90,7 @@ def test_our_own_client_reads_the_table_and_the_stream(request_: Request) -> Non
     ("status", "text"),
     [
         (401, b"ERROR - Bad Password\r\n\r\n"),
-        (403, b"ERROR - Bad Password\r\n\r\n"),
+        (403, b"ERROR - too many logins\r\n\r\n"),
         (404, b"ERROR - Bad Mountpoint\r\n\r\n"),
         (409, b"ERROR - Mount Point Taken or Invalid\r\n\r\n"),
         (503, b"ERROR - too many logins\r\n\r\n"),
