@@ -24,6 +24,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="dipper",
     help="Big Dipper: an open GNSS high-precision positioning service.",
+    epilog="Example: dipper demo --seconds 60",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

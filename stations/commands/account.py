@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "last_moment"]
 
-app = typer.Typer(help="People and base stations, and what they may do.", no_args_is_help=True)
+app = typer.Typer(
+    help="People and base stations, and what they may do.",
+    no_args_is_help=True,
+    epilog="Example: dipper account add base1 --role station --mounts 'BASE1*'",
+)
 
 _T = TypeVar("_T")
 

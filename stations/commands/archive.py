@@ -10,7 +10,11 @@ from caster.errors import DipperError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List and export the archive of raw frames.", no_args_is_help=True)
+app = typer.Typer(
+    help="List and export the archive of raw frames.",
+    no_args_is_help=True,
+    epilog="Example: dipper archive export STR1 --from 2026-05-15T08:00 --to 2026-05-15T10:00 --output STR1.obs",
+)
 
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 Since = Annotated[datetime | None, typer.Option("--from", formats=_TIMES, help="Received at this time (UTC) or later.")]

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Who is kept out; a running service follows within seconds.", no_args_is_help=True)
+app = typer.Typer(
+    help="Who is kept out; a running service follows within seconds.",
+    no_args_is_help=True,
+    epilog="Example: dipper ban add 198.51.100.0/24 --for 7d --reason 'write to ops@example.org'",
+)
 
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SPAN = re.compile(r"(\d{1,7})([smhd])")

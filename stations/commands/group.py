@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "byte_text"]
 
-app = typer.Typer(help="Groups of accounts that share quotas.", no_args_is_help=True)
+app = typer.Typer(
+    help="Groups of accounts that share quotas.",
+    no_args_is_help=True,
+    epilog="Example: dipper group put surveyors --max-sessions 20 --day 2GB --month 50GB",
+)
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _BYTES = re.compile(r"(\d{1,15})\s*(k|M|G|T)?B?")

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The log of positions.", no_args_is_help=True)
+app = typer.Typer(
+    help="The log of positions.",
+    no_args_is_help=True,
+    epilog="Example: dipper positions export --output day.csv --from 2026-05-15 --to 2026-05-16",
+)
 
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 _KINDS = ("gga", "fix")

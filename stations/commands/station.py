@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Base stations: push their streams, check them, survey their antennas.")
+app = typer.Typer(
+    help="Base stations: push their streams, check them, survey their antennas.",
+    no_args_is_help=True,
+    epilog="Example: dipper station push serial:///dev/ttyACM0?baud=460800 --to ntrip://base1:PASSWORD@localhost/BASE1",
+)
 app.command(cls=ManyValues)(survey)
 
 

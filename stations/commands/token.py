@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Tokens of the administration interface.", no_args_is_help=True)
+app = typer.Typer(
+    help="Tokens of the administration interface.",
+    no_args_is_help=True,
+    epilog="Example: dipper token add dashboard --read-only",
+)
 
 Name = Annotated[str, typer.Argument(help="The token's name, for you.")]
 

@@ -41,7 +41,7 @@ def test_a_large_network_has_a_page_of_bounded_length() -> None:
     assert rows.count("<tr><td>S") == ROWS_MAX and "and 5 more" in rows
 
 
-def test_a_visitor_learns_what_is_held_against_him_and_where_tls_is() -> None:
+def test_quirk_18_a_visitor_learns_what_is_held_against_him_and_where_tls_is() -> None:
     whole = page(CasterInfo(), rows_of([]), "A", "::1", 2101, 2102, VISITOR, "")
     assert "192.0.2.7" in whole and "in the last 10 minutes: 3; 20 keep an address out" in whole
     assert "2102 with TLS" in whole and "ntrip://USER:PASSWORD@[::1]:2101/A" in whole

@@ -7,6 +7,7 @@ import struct
 from datetime import UTC, datetime
 
 import pytest
+from structlog.testing import capture_logs
 
 from caster.codec.ntrip import Credentials, encode_chunk, get_request, parse_table, post_request
 from caster.server import Server
@@ -136,6 +137,16 @@ async def test_quirk_08_a_half_closed_rover_still_gets_its_stream(service: Servi
     assert await rover.read(len(FRAMES)) == FRAMES
 
 
+async def test_quirk_08_a_line_that_is_dead_is_found_out_silent_or_not(start: StartService) -> None:
+    service = await start(**{"limits.keepalive_s": 7.0})
+    await service.feed()
+    (connection,) = service.caster.server.connections
+    sock = connection.transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+
+
 async def test_quirk_09_a_tls_hello_on_the_plain_port_is_closed_and_counted(service: Service) -> None:
     context = ssl.create_default_context()
     with pytest.raises((ssl.SSLError, ConnectionError)):
@@ -158,6 +169,14 @@ async def test_quirk_10_a_header_flood_is_refused(service: Service) -> None:
     answer = await service.ask(b"GET /M HTTP/1.0\r\nX: " + b"a" * 9000)
     assert answer.startswith(b"HTTP/1.0 431 ")
     await service.ended("request", "bad request")
+
+
+async def test_quirk_10_garbage_writes_no_line_of_log(service: Service) -> None:
+    with capture_logs() as logs:
+        for data in (b"\xff\x00" * 100 + b"\r\n\r\n", b"GET / HTTP/1.0\r\n" + b"a: b\r\n" * 100, b"GET\r\n\r\n"):
+            assert (await service.ask(data)).startswith(b"HTTP/1.0 4")
+        await service.ended("request", "bad request", 3)
+    assert logs == []
 
 
 @pytest.mark.parametrize("head", [b"Authorization: Digest username=rover", b"Authorization: Basic !!", b"X: y"])
@@ -317,6 +336,18 @@ async def test_quirk_21_and_22_a_client_that_never_reads_stalls_nobody_and_sees_
     numbers = [int.from_bytes(got[at + 5 : at + 9], "big") for at in range(0, len(got), size)]
     assert len(got) % size == 0 and 0 < len(numbers) < len(sent)
     assert [bytes(got[at : at + size]) for at in range(0, len(got), size)] == [sent[n] for n in numbers]
+
+
+async def test_quirk_22_rovers_that_come_and_go_leave_the_others_stream_whole(service: Service) -> None:
+    source, steady = await service.feed(), await rover_of(service)
+    sent = [frame(1077, struct.pack(">I", number) + bytes(300)) for number in range(200)]
+    for number, data in enumerate(sent):
+        passer = await service.connect(get("M", 1 + number % 2))
+        await passer.until(b"\r\n")
+        await source.send(data)
+        if number % 3:
+            passer.writer.transport.abort()
+        assert await steady.read(len(data)) == data
 
 
 async def test_a_rover_that_stays_behind_is_closed_by_name(start: StartService) -> None:

@@ -1,0 +1,47 @@
+"""The command line as a whole: every command explains itself, and a first screen answers at once."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from click import Command, Group
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from stations.cli import app
+
+
+def commands(command: Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Command]]:
+    """Every command and group, with the words that call it."""
+    yield words, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, (*words, name))
+
+
+COMMANDS = dict(commands(get_command(app)))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_tells_what_a_command_does_with_an_example(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert f"Example: dipper {' '.join(words)}".strip() in result.stdout
+    assert COMMANDS[words].help
+
+
+@pytest.mark.parametrize(("words", "command"), [item for item in COMMANDS.items() if not isinstance(item[1], Group)])
+def test_every_option_is_explained(words: tuple[str, ...], command: Command) -> None:
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), f"dipper {' '.join(words)}: {parameter.name}"
+
+
+def test_what_is_no_command_is_wrong_usage() -> None:
+    assert CliRunner().invoke(app, ["sing"]).exit_code == 2
+
+
+def test_the_first_screen_loads_neither_numba_nor_the_database() -> None:
+    program = "import sys; sys.argv[1:] = ['--help']; from stations.cli import app; app(standalone_mode=False)"
+    look = "; print({'numba', 'sqlalchemy', 'fastapi'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program + look], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("set()")
