@@ -248,16 +248,14 @@ async def test_a_full_disk_stops_no_stream_and_what_waited_is_written_later(star
     assert usage is not None and positions is not None
     source = await service.feed()
 
-    def limit(count: int) -> None:
-        def on_connect(connection: Any, _record: object) -> None:
-            cursor = connection.cursor()
-            cursor.execute(f"PRAGMA max_page_count = {count}")
-            cursor.close()
+    pages = 1  # no smaller than the file is
 
-        event.listen(database._engine.sync_engine, "connect", on_connect)
+    def on_checkout(connection: Any, _record: object, _proxy: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA max_page_count = {pages}")
+        cursor.close()
 
-    limit(1)  # no smaller than the file is
-    await database._engine.dispose()
+    event.listen(database._engine.sync_engine, "checkout", on_checkout)
     gga = b"$GPGGA,092725.00,4717.11399,N,00833.91590,E,1,08,1.01,499.6,M,48.0,M,,*5B\r\n"
     rovers = []
     for _ in range(60):  # more than what a page holds
@@ -272,8 +270,7 @@ async def test_a_full_disk_stops_no_stream_and_what_waited_is_written_later(star
     await source.send(FRAMES)
     for rover in rovers:
         assert await rover.read(len(FRAMES)) == FRAMES
-    limit(1_000_000)
-    await database._engine.dispose()
+    pages = 1_000_000
     await usage.look(caster.server.connections)
     await usage.flush()
     await positions.flush()
