@@ -6,11 +6,14 @@ trace): str2str, of the same library, reads our mountpoints and hands them to it
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pynmeagps import NMEAMessage
 
 from caster.codec.rtcm import decode, encode, message_type
 from caster.codec.rtcm.messages import Message
@@ -28,6 +31,7 @@ from tests.recordings import STROMLO_ROVER_ECEF_M, errors_enu_m, messages, strom
 WEEK, TOW_S = 2009, 604_200
 WEEK_MODULUS = {1019: 1024, 1042: 8192, 1044: 1024, 1045: 4096, 1046: 4096}
 EPOCHS, PACE_S = 90, 0.1
+PLACE = ("-35.3160", "149.0100", "770")  # where the rover says it is: near enough for a network
 CONFIG = """
 console-timetype   =gpst
 inpstr1-type       =tcpcli
@@ -86,21 +90,18 @@ def in_this_week(epoch: bytes) -> bytes:
     return b"".join(redated(frame) for frame in frames_in(epoch) if message_type(frame) not in (1013, 1020))
 
 
-async def fed(service: Service, shared_data: Path) -> list[Peer]:
-    """Base, rover, and the rover at the fix mountpoint; all that is known of the satellites has been sent."""
-    peers = [await service.feed(name) for name in ("BASE", "RAW", "POS")]
-    head = ephemerides(shared_data)
-    for peer in peers:
-        await peer.send(head)
-    return peers
+async def fed(service: Service, *mounts: str) -> list[Peer]:
+    """Base stations and receivers that push to mountpoints."""
+    return [await service.feed(name) for name in mounts]
 
 
-async def play(peers: list[Peer], shared_data: Path) -> None:
+async def play(bases: list[Peer], rovers: list[Peer], shared_data: Path) -> None:
     """Send base and rover in step, faster than they were recorded."""
     pairs = zip(stromlo(shared_data, "STR17"), stromlo(shared_data, "STR24"), strict=False)
     for base, rover in list(pairs)[:EPOCHS]:
-        for peer, epoch in zip(peers, (base, rover, rover), strict=True):
-            await peer.send(in_this_week(epoch))
+        for peers, epoch in ((bases, base), (rovers, rover)):
+            for peer in peers:
+                await peer.send(in_this_week(epoch))
         await asyncio.sleep(PACE_S)
 
 
@@ -132,6 +133,40 @@ async def collect(peer: Peer, into: bytearray) -> None:
         into += data
 
 
+async def rtkrcv_solves(
+    folder: Path, console_port: int, streams: list[list[str]], play_all: Callable[[], Awaitable[None]]
+) -> bytes:
+    """What rtkrcv makes of a rover's and a base's stream that str2str fetches.
+
+    Args:
+        folder: For its files.
+        console_port: Of its console.
+        streams: str2str's arguments for the rover's and the base's input.
+        play_all: Waits for them to be there, and plays the recording.
+    """
+    output, ports = folder / "rtkrcv.nmea", [free_port(), free_port()]
+    (folder / "rtkrcv.conf").write_text(CONFIG.format(output=output, rover=ports[0], base=ports[1]))
+    command = ("rtkrcv", "-p", str(console_port), "-o", str(folder / "rtkrcv.conf"))
+    async with AsyncExitStack() as stack:
+        for stream, port in zip(streams, ports, strict=True):
+            await stack.enter_async_context(running("str2str", *stream, "-out", f"tcpsvr://:{port}"))
+        await stack.enter_async_context(running(*command, cwd=folder))
+        console = await start_by_console(console_port)
+        await play_all()
+        await asyncio.sleep(1.0)
+        await console.close()
+    return output.read_bytes()
+
+
+def check_fixes(nmea: bytes) -> list[NMEAMessage]:
+    """The fixed positions, which are where the rover was."""
+    fixed = [gga for gga in messages(nmea, "GGA") if gga.quality == 4]
+    assert len(fixed) > EPOCHS / 4  # it needs some epochs for its first fix
+    errors = np.abs(errors_enu_m(nmea, STROMLO_ROVER_ECEF_M, quality=4))
+    assert np.percentile(np.hypot(errors[:, 0], errors[:, 1]), 95) < 0.02 and errors[:, 2].max() < 0.1
+    return fixed
+
+
 MOUNTS = [
     {"name": "RAW", "open": True, "send_ephemerides": True},
     {"name": "BASE", "send_ephemerides": True},
@@ -144,34 +179,50 @@ async def test_rtkrcv_fixes_by_our_mountpoints_and_agrees_with_our_fix_service(
 ) -> None:
     """70 m between base and rover: RTKLIB within centimetres, ours within the metres of code, at the same instants."""
     service = await start(PositioningService(threads=1), mounts=MOUNTS)
-    peers, ours, output = await fed(service, shared_data), bytearray(), tmp_path / "rtkrcv.nmea"
+    peers, ours, head = await fed(service, "BASE", "RAW", "POS"), bytearray(), ephemerides(shared_data)
+    for peer in peers:
+        await peer.send(head)
     reading = asyncio.create_task(collect(await follow(service, "POS"), ours))
-    ports = {"rover": free_port(), "base": free_port()}
-    (tmp_path / "rtkrcv.conf").write_text(CONFIG.format(output=output, **ports))
-    bridges = [
-        ("str2str", "-in", f"ntrip://127.0.0.1:{service.port}/RAW", "-out", f"tcpsvr://:{ports['rover']}"),
-        ("str2str", "-in", f"ntrip://{ROVER.user}:{ROVER.password}@127.0.0.1:{service.port}/BASE",
-         "-out", f"tcpsvr://:{ports['base']}"),
-    ]  # fmt: skip
-    command = ("rtkrcv", "-p", str(unused_tcp_port), "-o", str(tmp_path / "rtkrcv.conf"))
-    async with running(*bridges[0]), running(*bridges[1]), running(*command, cwd=tmp_path):
-        console = await start_by_console(unused_tcp_port)
+    caster = f"127.0.0.1:{service.port}"
+
+    async def play_all() -> None:
         await rover_there(service, "RAW")
         await rover_there(service, "BASE")
         await asyncio.sleep(1.0)
         for peer in peers:  # again, for rtkrcv may have connected after the greeting
-            await peer.send(ephemerides(shared_data))
-        await play(peers, shared_data)
-        await asyncio.sleep(1.0)
-        await console.close()
+            await peer.send(head)
+        await play(peers[:1], peers[1:], shared_data)
+
+    streams = [["-in", f"ntrip://{caster}/RAW"], ["-in", f"ntrip://{ROVER.user}:{ROVER.password}@{caster}/BASE"]]
+    fixed = check_fixes(await rtkrcv_solves(tmp_path, unused_tcp_port, streams, play_all))
     reading.cancel()
-    theirs = output.read_bytes()
-    fixed = [gga for gga in messages(theirs, "GGA") if gga.quality == 4]
-    assert len(fixed) > EPOCHS / 4  # it needs some epochs for its first fix
-    errors = np.abs(errors_enu_m(theirs, STROMLO_ROVER_ECEF_M, quality=4))
-    assert np.percentile(np.hypot(errors[:, 0], errors[:, 1]), 95) < 0.02 and errors[:, 2].max() < 0.1
     mine = {gga.time: gga for gga in messages(bytes(ours), "GGA") if gga.quality == 2}
     common = [(gga, mine[gga.time]) for gga in fixed if gga.time in mine]
     assert len(common) > EPOCHS / 6
     apart_m = [np.hypot(a.lat - b.lat, (a.lon - b.lon) * np.cos(np.radians(a.lat))) * 111_000 for a, b in common]
     assert np.percentile(apart_m, 95) < 1.5
+
+
+async def test_rtkrcv_fixes_by_a_stream_that_is_opened_upstream_for_its_position(
+    start: StartService, tmp_path: Path, shared_data: Path, unused_tcp_port: int
+) -> None:
+    """As with a network's virtual stations: nothing comes before the rover has said where it is."""
+    network = await start(**{"accounts.url": f"sqlite:///{tmp_path / 'network.sqlite3'}"})
+    (base,) = await fed(network, "OPEN")
+    source = f"ntrip://127.0.0.1:{network.port}/OPEN"
+    vrs = {"name": "VRS", "kind": "rover-relay", "open": True, "sources": [source]}
+    service = await start(mounts=[MOUNTS[0], vrs])
+    (rover,) = await fed(service, "RAW")
+    head = ephemerides(shared_data)
+    caster = f"ntrip://127.0.0.1:{service.port}"
+
+    async def play_all() -> None:
+        await rover_there(service, "RAW")
+        await rover_there(network, "OPEN")
+        await asyncio.sleep(1.0)
+        for peer in (base, rover):
+            await peer.send(head)
+        await play([base], [rover], shared_data)
+
+    streams = [["-in", f"{caster}/RAW"], ["-in", f"{caster}/VRS", "-p", *PLACE, "-n", "1000"]]
+    check_fixes(await rtkrcv_solves(tmp_path, unused_tcp_port, streams, play_all))
