@@ -105,6 +105,8 @@ def condition_on(
         column[axis] = qba[axis, i]
     for j in range(m):
         a[j] += row[j] * step
+        if row[j] == 0.0:  # known before
+            continue
         scaled = row[j] / variance
         for k in range(m):
             q[j, k] -= scaled * row[k]

@@ -5,14 +5,17 @@ wet zenith delays of rover and base, a phase bias for each GLONASS channel numbe
 single-differenced ambiguity (cycles) and, on longer baselines, one for the differential slant ionosphere of each
 satellite (m at L1). Each of these has a key: the link's key, or `ionosphere_key`.
 
-Measurements are taken one at a time. Every group has a free offset in every epoch (`differencing`); instead of states
-for them, each measurement is compared with the weighted mean of those of its group before it: y_k - mean(y_1 ...).
-These contrasts are uncorrelated with one another for uncorrelated measurements and carry all that double differences
-carry, with no reference satellite, no correlated noise and no matrix to invert.
+Measurements are taken one at a time. Every group has a free offset in every epoch (`differencing`): the group's first
+measurement tells what it is, whatever the states are, and thereby tells nothing of the states; all others are compared
+with it. That carries all that double differences carry, with no reference satellite, no correlated noise and no matrix
+to invert.
+
+A measurement's gain is formed from the covariance as it was and the gains since; these are taken out of the covariance
+some at a time, so that it passes through the processor once for all of them, as in blocked factorizations.
 """
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,7 @@ __all__ = [
     "decay_states",
     "find_state",
     "ionosphere_key",
+    "mirror",
     "move",
     "observe_coordinate",
     "remove_states",
@@ -42,9 +46,11 @@ VELOCITY: Final = 3
 ZENITH: Final = 6
 CHANNEL_BIAS: Final = 8
 BASE_STATES: Final = 10
-TERMS_MAX: Final = 400
+BLOCK: Final = 16
+"""Gains that may wait: more of them cost more than a pass over the covariance saves."""
 
 Int64Array = NDArray[np.int64]
+Record = Any
 
 
 @part
@@ -190,100 +196,137 @@ def update_group(
         lasting: Share of the variances that stands for errors which last: innovations do not show it.
         limit: Normalised innovation from which on a measurement's variance is raised (Huber).
         x: (>= n,) state.
-        p: (>= n, >= n) its covariance.
+        p: (>= n, >= n) its covariance; of the rows from `BASE_STATES` on, what lies beyond the diagonal is neither read
+            nor written (`mirror`).
         innovations: (count,) out for those used: normalised innovations; 0 for the first of the group.
 
     Returns:
         How many measurements were taken, the first included.
     """
-    gain = np.empty(n)
-    mean = np.zeros(TERMS_MAX)  # weighted sum of the rows taken so far, by term
-    places = np.empty(TERMS_MAX, np.int64)
-    for k in range(BASE_STATES):
-        places[k] = k
-    terms, total, mean_y, taken = BASE_STATES, 0.0, 0.0, 0
-    row = np.zeros(BASE_STATES)
+    gains, spreads, offset_gain = np.empty((BLOCK, n)), np.empty(BLOCK), np.empty(n)
+    row, places, factors = np.zeros(BASE_STATES), np.empty(2, np.int64), np.empty(2)
+    offset, offset_variance, total = 0.0, 0.0, 0.0
+    taken, waiting = 0, 0
     for which in range(count):
         k = order[which]
         if links[k].group != group or math.isnan(variance[k]) or (is_phase and ambiguity[k] < 0):
             continue
         y = links[k].phase_m if is_phase else links[k].code_m
-        if math.isnan(y) or terms + 2 > TERMS_MAX:
+        if math.isnan(y):
             continue
-        _fill_row(k, links, is_phase, row)
-        delay = -links[k].ionosphere if is_phase else links[k].ionosphere
-        noise = variance[k]
+        terms = _fill_row(links[k], is_phase, ambiguity[k], ionosphere[k], row, places, factors)
+        gain, noise = gains[waiting], variance[k]
+        _project(n, row, terms, places, factors, waiting, gains, spreads, p, gain)
+        innovation = y - offset - _along(row, terms, places, factors, x)
         innovations[k] = 0.0
-        if taken > 0:
-            _contrast_gain(n, row, terms, mean, places, total, p, gain)
-            at_amb, at_ion = ambiguity[k], ionosphere[k]
-            if is_phase:
-                for i in range(n):
-                    gain[i] += links[k].wavelength_m * p[at_amb, i]
-            if at_ion >= 0:
-                for i in range(n):
-                    gain[i] += delay * p[at_ion, i]
-            expected, spread = mean_y / total, noise + 1.0 / total
-            for i in range(BASE_STATES):
-                expected += row[i] * x[i]
-                spread += row[i] * gain[i]
-            for t in range(terms):
-                spread -= mean[t] / total * gain[places[t]]
-                expected -= mean[t] / total * x[places[t]]
-            if is_phase:
-                expected += links[k].wavelength_m * x[at_amb]
-                spread += links[k].wavelength_m * gain[at_amb]
-            if at_ion >= 0:
-                expected += delay * x[at_ion]
-                spread += delay * gain[at_ion]
-            innovation = y - expected
+        if taken == 0:  # it tells of the offset alone
+            offset, offset_variance = innovation, _along(row, terms, places, factors, gain) + noise
+            for i in range(n):
+                offset_gain[i] = -gain[i]
+        else:
+            shared = _along(row, terms, places, factors, offset_gain) + offset_variance
+            for i in range(n):
+                gain[i] += offset_gain[i]
+            spread = _along(row, terms, places, factors, gain) + shared + noise
             shown = spread - lasting * (noise + 1.0 / total)
-            normalised = innovation / math.sqrt(shown)
-            innovations[k] = normalised
-            if abs(normalised) > limit:  # as much noise as makes the innovation one of `limit` sigma
+            innovations[k] = innovation / math.sqrt(shown)
+            if abs(innovations[k]) > limit:  # as much noise as makes the innovation one of `limit` sigma
                 raised = innovation * innovation / (limit * limit) - shown
                 noise += raised
                 spread += raised
-            apply_gain(n, gain, innovation, spread, x, p)
-        weight = 1.0 / noise
-        total += weight
-        mean_y += weight * y
-        for i in range(BASE_STATES):
-            mean[i] += weight * row[i]
-        if is_phase:
-            places[terms], mean[terms] = ambiguity[k], weight * links[k].wavelength_m
-            terms += 1
-        if ionosphere[k] >= 0:
-            places[terms], mean[terms] = ionosphere[k], weight * delay
-            terms += 1
+            for i in range(n):
+                x[i] += gain[i] / spread * innovation
+                offset_gain[i] -= gain[i] / spread * shared
+            offset += shared / spread * innovation
+            offset_variance -= shared / spread * shared
+            spreads[waiting] = spread
+            waiting += 1
+            if waiting == BLOCK:
+                _take_out(n, waiting, gains, spreads, p)
+                waiting = 0
+        total += 1.0 / noise
         taken += 1
+    _take_out(n, waiting, gains, spreads, p)
     return taken
 
 
 @part
-def _fill_row(k: int, links: Records, is_phase: bool, row: Float64Array) -> None:
-    """Partial derivatives of link k by the states that are always there."""
+def _fill_row(
+    link: Record, is_phase: bool, ambiguity: int, ionosphere: int, row: Float64Array, places: Int64Array,
+    factors: Float64Array,
+) -> int:  # fmt: skip
+    """Write partial derivatives by the states that are always there, and by up to two others; returns how many."""
     for axis in range(3):
-        row[POSITION + axis] = -links[k].unit[axis]
-    row[ZENITH] = links[k].wet_rover
-    row[ZENITH + 1] = -links[k].wet_base
-    row[CHANNEL_BIAS] = links[k].channel if is_phase and links[k].rank == 0 else 0.0
-    row[CHANNEL_BIAS + 1] = links[k].channel if is_phase and links[k].rank == 1 else 0.0
+        row[POSITION + axis] = -link.unit[axis]
+    row[ZENITH] = link.wet_rover
+    row[ZENITH + 1] = -link.wet_base
+    row[CHANNEL_BIAS] = link.channel if is_phase and link.rank == 0 else 0.0
+    row[CHANNEL_BIAS + 1] = link.channel if is_phase and link.rank == 1 else 0.0
+    terms = 0
+    if is_phase:
+        places[terms], factors[terms] = ambiguity, link.wavelength_m
+        terms += 1
+    if ionosphere >= 0:
+        places[terms], factors[terms] = ionosphere, -link.ionosphere if is_phase else link.ionosphere
+        terms += 1
+    return terms
 
 
 @part
-def _contrast_gain(
-    n: int, row: Float64Array, terms: int, mean: Float64Array, places: Int64Array, total: float, p: Float64Array,
-    gain: Float64Array,
-) -> None:  # fmt: skip
-    """P times (the always present part of a row, less the mean of the rows before it)."""
-    gain[:] = 0.0
+def _along(row: Float64Array, terms: int, places: Int64Array, factors: Float64Array, vector: Float64Array) -> float:
+    """Product of a measurement's partial derivatives and a vector of states."""
+    total = 0.0
+    for i in range(BASE_STATES):
+        total += row[i] * vector[i]
     for t in range(terms):
-        value = -mean[t] / total
-        if t < BASE_STATES:
-            value += row[t]
-        if value == 0.0:
-            continue
+        total += factors[t] * vector[places[t]]
+    return total
+
+
+@part
+def _project(
+    n: int, row: Float64Array, terms: int, places: Int64Array, factors: Float64Array, waiting: int, gains: Float64Array,
+    spreads: Float64Array, p: Float64Array, gain: Float64Array,
+) -> None:  # fmt: skip
+    """Write covariance times a measurement's partial derivatives, less what waits to be taken out of the covariance."""
+    for j in range(n):
+        gain[j] = 0.0
+    for i in range(BASE_STATES):
+        if row[i] != 0.0:
+            for j in range(n):
+                gain[j] += row[i] * p[i, j]
+    for t in range(terms):
         place = places[t]
-        for i in range(n):
-            gain[i] += value * p[place, i]
+        for j in range(place + 1):
+            gain[j] += factors[t] * p[place, j]
+        for j in range(place + 1, n):
+            gain[j] += factors[t] * p[j, place]
+    for w in range(waiting):
+        shared = _along(row, terms, places, factors, gains[w]) / spreads[w]
+        for j in range(n):
+            gain[j] -= shared * gains[w, j]
+
+
+@part
+def _take_out(n: int, waiting: int, gains: Float64Array, spreads: Float64Array, p: Float64Array) -> None:
+    """Take the waiting gains out of the covariance, four in a pass, up to its diagonal but for the first rows."""
+    while waiting % 4 != 0:
+        for j in range(n):
+            gains[waiting, j] = 0.0
+        spreads[waiting] = 1.0
+        waiting += 1
+    for i in range(n):
+        columns = n if i < BASE_STATES else i + 1
+        for w in range(0, waiting, 4):
+            a, b = gains[w, i] / spreads[w], gains[w + 1, i] / spreads[w + 1]
+            c, d = gains[w + 2, i] / spreads[w + 2], gains[w + 3, i] / spreads[w + 3]
+            for j in range(columns):
+                p[i, j] -= a * gains[w, j] + b * gains[w + 1, j] + c * gains[w + 2, j] + d * gains[w + 3, j]
+
+
+@part
+def mirror(n: int, p: Float64Array) -> None:
+    """Copy what lies before the diagonal to beyond it."""
+    for i in range(n):
+        for j in range(i):
+            p[j, i] = p[i, j]

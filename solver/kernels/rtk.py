@@ -14,6 +14,7 @@ from solver.kernels.kalman import (
     decay_states,
     find_state,
     ionosphere_key,
+    mirror,
     observe_coordinate,
     remove_states,
     reset_state,
@@ -370,6 +371,7 @@ def observe_links(
             n, count, group, is_phase, order, links, ambiguity, ionosphere, variance, lasting if is_phase else 0.0,
             limit, x, p, innovations,
         )  # fmt: skip
+    mirror(n, p)
     for k in range(count):
         if ambiguity[k] >= 0:
             fits = abs(innovations[k]) < limit

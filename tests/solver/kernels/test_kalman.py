@@ -62,6 +62,7 @@ def test_contrasts_are_the_same_as_an_unknown_offset_of_the_group(is_phase):
     taken = kalman.update_group(
         states, n, 1, is_phase, order, links, ambiguity, ionosphere, variance, 0.0, 1e9, x, p, np.zeros(n)
     )
+    kalman.mirror(states, p)
     assert taken == 6
     assert x == pytest.approx(expected[0], abs=1e-9)
     assert p == pytest.approx(expected[1], abs=1e-9)
