@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from solver.kernels import epoch
 from solver.kernels.differencing import Columns
-from solver.kernels.kalman import BASE_STATES
 from solver.kernels.rover import KNOWN, OPTIONS, RESULT, Filter, workspace
 from solver.kernels.rtk import NOTE
 from solver.model import Ephemerides, Epoch, Fix, Quality
@@ -166,13 +165,13 @@ def process(
     age_s = (rover.time_ns - base.time_ns) / NS
     if abs(age_s) > options.age_max_s:
         return Fix(rover.time_ns, Quality.NONE, f"base data are {age_s:.0f} s old")
-    count, satellites = epoch.locate(
+    count, satellites, states = epoch.locate(
         rover.time_ns, Columns.of(rover), base.time_ns, Columns.of(base), base_position_ecef_m, ephemerides.kepler,
-        ephemerides.glonass, options.signals, state.usage, options.record, state.record, state.filter.x, work,
+        ephemerides.glonass, options.signals, state.usage, options.record, state.record, state.filter, work,
     )  # fmt: skip
     if count < _LINKS_MIN:
         return Fix(rover.time_ns, Quality.NONE, f"{count} common signals with orbits above the mask")
-    state.reserve(max(int(state.record["count"][0]), BASE_STATES) + count + satellites)
+    state.reserve(states)
     found = np.empty(1, RESULT)
     if options.instantaneous:
         left, held = epoch.stand_alone(options.record, state.record, state.filter.x, work, found), 0

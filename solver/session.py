@@ -131,7 +131,7 @@ class Measuring:
         self.links, self.sats = np.zeros(links, differencing.LINK), np.zeros(sats, np.int16)
         self.code_rows, self.index = np.zeros((sats, 2), np.int32), np.zeros(sats, np.int32)
         self.states = np.zeros((2, sats, 8))
-        self.usage = np.zeros((SIGNAL_COUNT, 32))
+        self.usage, self.measured = np.zeros((SIGNAL_COUNT, 32)), 0
         self.noise = np.array([options.phase_noise_m, options.code_noise_m, 36.0])
 
     def measure(self, pair: tuple[Epoch, Epoch], origin_m: Floats, tides_m: Floats = _NO_TIDES) -> NDArray[Any]:
@@ -139,8 +139,10 @@ class Measuring:
         rover, base = pair
         count, places = differencing.pair_signals(
             rover.sat, rover.signal, rover.pseudorange_m, base.sat, base.signal, base.pseudorange_m,
-            self.options.signals, self.usage, self.options.bands_max, self.links, self.sats, self.code_rows,
+            self.options.signals, self.usage, self.measured, self.options.bands_max, self.links, self.sats,
+            self.code_rows,
         )  # fmt: skip
+        self.measured += 1
         known, sats, index = self.ephemerides, self.sats[:places], self.index[:places]
         select_ephemerides(known.kepler, known.glonass, rover.time_ns, sats, index)
         for which, epoch in enumerate(pair):

@@ -104,12 +104,13 @@ _GLONASS_HZ = (1_602.0e6, 1_246.0e6)
 _GLONASS_STEP_HZ = (562_500.0, 437_500.0)
 _SAME_CODE_BONUS = 1.5
 _USAGE_MEMORY = 0.98
+_USAGE_EPOCHS = 500
 
 
 @part
 def pair_signals(
     rover_sat: Int16Array, rover_signal: Int16Array, rover_code: Float64Array, base_sat: Int16Array,
-    base_signal: Int16Array, base_code: Float64Array, allowed: Records, usage: Float64Array, bands_max: int,
+    base_signal: Int16Array, base_code: Float64Array, allowed: Records, usage: Float64Array, epoch: int, bands_max: int,
     links: Records, sats: Int16Array, code_rows: Int32Array,
 ) -> tuple[int, int]:  # fmt: skip
     """Pair the signals of two epochs: for each satellite and band the pair that most satellites share.
@@ -125,6 +126,7 @@ def pair_signals(
         base_code: (m,).
         allowed: (SIGNAL_COUNT,) bool, signals of the rover that may be used.
         usage: (SIGNAL_COUNT, SIGNALS_PER_SYSTEM) how often each rover's signal met each slot of the base; updated.
+        epoch: How many epochs the usage is of.
         bands_max: Most bands of a satellite.
         links: (LINKS_MAX,) out, key, sat, place, group and rows are set.
         sats: (SATELLITES_MAX,) out, the satellites of the links.
@@ -133,7 +135,10 @@ def pair_signals(
     Returns:
         Number of links and of satellites.
     """
-    usage *= _USAGE_MEMORY
+    # Instead of all old counts getting smaller, new ones get larger, and all of them are scaled down now and then.
+    if epoch % _USAGE_EPOCHS == 0:
+        usage *= _USAGE_MEMORY**_USAGE_EPOCHS
+    weight = _USAGE_MEMORY ** -(epoch % _USAGE_EPOCHS)
     j = 0
     for i in range(len(rover_sat)):
         while j < len(base_sat) and base_sat[j] < rover_sat[i]:
@@ -141,7 +146,7 @@ def pair_signals(
         k = j
         while k < len(base_sat) and base_sat[k] == rover_sat[i]:
             if _matches(i, k, rover_signal, rover_code, base_signal, base_code, allowed):
-                usage[rover_signal[i], base_signal[k] % SIGNALS_PER_SYSTEM] += 1.0
+                usage[rover_signal[i], base_signal[k] % SIGNALS_PER_SYSTEM] += weight
             k += 1
     count, places, j = 0, 0, 0
     i = 0

@@ -31,6 +31,7 @@ from solver.kernels.rover import Filter, Int64Array, Record, Work
 from solver.kernels.rtk import (
     choose_references,
     decay_atmosphere,
+    find_ambiguities,
     instantaneous_differences,
     ionosphere_factor,
     keep_links,
@@ -106,9 +107,9 @@ REDUNDANCY_MEMORY: Final = 30.0
 @kernel
 def locate(
     time_ns: int, rover: Columns, base_time_ns: int, base: Columns, base_m: Float64Array, kepler: Records,
-    glonass: Records, signals: Bools, usage: Float64Array, options: Records, state: Records, x: Float64Array,
+    glonass: Records, signals: Bools, usage: Float64Array, options: Records, state: Records, filter_: Filter,
     work: Work,
-) -> tuple[int, int]:  # fmt: skip
+) -> tuple[int, int, int]:  # fmt: skip
     """Pair rover and base, find an approximate position by the codes, and keep the links above the mask there.
 
     Args:
@@ -123,19 +124,21 @@ def locate(
         usage: Memory of `pair_signals`.
         options: (1,) of `OPTIONS`.
         state: (1,) of `KNOWN`.
-        x: The filter's state.
+        filter_: State and keys are read.
         work: Links, order, weight and position are what `solve` needs of it.
 
     Returns:
-        Number of links in use, and of their satellites; 0 where the codes have no solution.
+        Number of links in use, of their satellites, and of states that the filter will have at most; no links where the
+        codes have no solution.
     """
     how, known, now = options[0], state[0], work.now[0]
     now.dt_s = (time_ns - known.time_ns) * 1e-9 if known.time_ns >= 0 else NEVER_S
     now.count = 0
     count, places = pair_signals(
         rover.sat, rover.signal, rover.pseudorange_m, base.sat, base.signal, base.pseudorange_m, signals, usage,
-        how.bands_max, work.links, work.sats, work.code_rows,
+        known.paired, how.bands_max, work.links, work.sats, work.code_rows,
     )  # fmt: skip
+    known.paired += 1
     sats, index = work.sats[:places], work.ephemeris
     select_ephemerides(kepler, glonass, time_ns, sats, index)
     for end in range(2):
@@ -149,7 +152,7 @@ def locate(
         )  # fmt: skip
     follows = math.isfinite(known.origin_m[0]) and now.dt_s <= KNOWN_S
     for axis in range(3):
-        now.origin_m[axis] = known.origin_m[axis] + now.dt_s * x[VELOCITY + axis] if follows else base_m[axis]
+        now.origin_m[axis] = known.origin_m[axis] + now.dt_s * filter_.x[VELOCITY + axis] if follows else base_m[axis]
     noise = np.array([how.phase_noise_m, how.code_noise_m, 36.0])
     for _ in range(5):
         link_geometry(
@@ -158,7 +161,7 @@ def locate(
         link_observations(count, rover, base, noise, work.links)
         redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
         if redundancy < 0:
-            return 0, 0
+            return 0, 0, 0
         if max(abs(work.position[0]), abs(work.position[1]), abs(work.position[2])) < 100.0:
             break
         for axis in range(3):
@@ -172,10 +175,15 @@ def locate(
     sort_links(count, work.links, work.order)
     redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
     if redundancy < 0:
-        return 0, 0
+        return 0, 0, 0
     _learn_code_noise(redundancy, factor, known, now)
     now.count = count
-    return count, _list_satellites(count, work.links, work.sats)
+    satellites = _list_satellites(count, work.links, work.sats)
+    states = max(known.count, BASE_STATES) + count
+    states -= find_ambiguities(count, work.links, known.count, filter_.keys, work.ambiguity)
+    if now.ionosphere_m > 0.0:
+        states += satellites
+    return count, satellites, states
 
 
 @part
@@ -394,9 +402,11 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
     if known.count == 0 or dt_s > GAP_S:
         _start(how, known, now, work.position, x, p)
         dt_s = 0.0
+        for k in range(count):
+            work.ambiguity[k] = -1
     for k in range(count):
         work.slipped[k] = work.links[k].flags & SLIP != 0
-    weigh_fades(count, work.links, dt_s, known.count, keys, notes, work.slipped)
+    weigh_fades(count, work.links, dt_s, work.ambiguity, notes, work.slipped)
     sort_links(count, work.links, work.order)
     near = how.static or 0.5 * how.acceleration_mps2 * dt_s**2 < REACH_M
     if near and not how.static:
@@ -410,7 +420,7 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
     decay_atmosphere(known.count, dt_s, now.ionosphere_m, IONOSPHERE_S, now.zenith_m, ZENITH_S, x, p, keys)
     shift, shift_m2 = np.empty(3), np.empty((3, 3))
     time_differences(
-        count, work.links, time_ns, previous_ns, known.count, keys, notes, SLIP_M, work.slipped, shift, shift_m2
+        count, work.links, time_ns, previous_ns, work.ambiguity, notes, SLIP_M, work.slipped, shift, shift_m2
     )
     if not how.static:
         _observe_rates(how, known, now, filter_, work, result[0])

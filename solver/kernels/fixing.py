@@ -84,42 +84,38 @@ def double_differences(
 
 @part
 def condition_on(
-    i: int,
-    integer: float,
-    m: int,
-    a: Float64Array,
-    q: Float64Array,
-    b: Float64Array,
-    qba: Float64Array,
-    qb: Float64Array,
-) -> None:
-    """Condition ambiguities and position on ambiguity i being this integer; q[i, i] becomes 0."""
+    i: int, integer: float, m: int, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array,
+    qb: Float64Array, row: Float64Array,
+) -> None:  # fmt: skip
+    """Condition ambiguities and position on ambiguity i being this integer; q[i, i] becomes 0.
+
+    Of q, the lower triangle is read and written; `row` (>= m,) is for the work.
+    """
     variance = q[i, i]
     if not variance > 0.0:
         return
     step = (integer - a[i]) / variance
-    row, column = np.empty(m), np.empty(3)
     for j in range(m):
-        row[j] = q[i, j]
+        row[j] = q[i, j] if j <= i else q[j, i]
     for axis in range(3):
-        column[axis] = qba[axis, i]
+        along = qba[axis, i]
+        b[axis] += along * step
+        for other in range(3):
+            qb[axis, other] -= along * qba[other, i] / variance
     for j in range(m):
-        a[j] += row[j] * step
-        if row[j] == 0.0:  # known before
+        if row[j] == 0.0 or j == i:  # known before, as all are in the end
             continue
+        a[j] += row[j] * step
         scaled = row[j] / variance
-        for k in range(m):
+        for k in range(j + 1):
             q[j, k] -= scaled * row[k]
         for axis in range(3):
-            qba[axis, j] -= column[axis] * scaled
-    for axis in range(3):
-        b[axis] += column[axis] * step
-        for other in range(3):
-            qb[axis, other] -= column[axis] * column[other] / variance
+            qba[axis, j] -= scaled * qba[axis, i]
     a[i] = integer
-    q[i, :m] = 0.0
-    q[:m, i] = 0.0
-    qba[:, i] = 0.0
+    for j in range(m):
+        q[max(i, j), min(i, j)] = 0.0
+    for axis in range(3):
+        qba[axis, i] = 0.0
 
 
 @part
@@ -193,42 +189,63 @@ def _condition_on_combinations(
     m: int, first: int, u: Float64Array, d: Float64Array, zt: Float64Array, z: Float64Array, integers: Float64Array,
     a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array, qb: Float64Array,
 ) -> None:  # fmt: skip
-    """Condition the distribution on combinations first ... m - 1 of the ambiguities, one whitened component at a time.
+    """Condition the distribution on combinations first ... m - 1 of the ambiguities.
 
     With cov z = u D uᵀ the components w = u⁻¹ (z - ẑ) are independent with variances D, and cov(y, w) = cov(y, z) u⁻ᵀ.
+    So what is known of y is cov(y, a) Zᵀ u⁻ᵀ D⁻¹ w, and its covariance falls by cov(y, w) D⁻¹ cov(w, y).
     """
-    shift = np.zeros(m)
-    joint = np.zeros((m, m + 3))  # row k: covariance of component k with the ambiguities, then the position
+    width = 3 if first == 0 else m + 3  # with all of them known, nothing but the position is left to know
+    shift, weight = np.zeros(m), np.zeros(m)
+    joint = np.zeros((m, width))  # row k: covariance of component k with the position, then the ambiguities
     for k in range(m - 1, first - 1, -1):
         shift[k] = z[k] - integers[k]
         for i in range(m):
             t = zt[k, i]
             if t != 0.0:
-                for j in range(m):
-                    joint[k, j] += t * q[i, j]
                 for axis in range(3):
-                    joint[k, m + axis] += t * qba[axis, i]
+                    joint[k, axis] += t * qba[axis, i]
+                for j in range(3, width):
+                    joint[k, j] += t * q[i, j - 3]
         for i in range(k + 1, m):
             shift[k] -= u[k, i] * shift[i]
-            for j in range(m + 3):
+            for j in range(width):
                 joint[k, j] -= u[k, i] * joint[i, j]
-    for k in range(m - 1, first - 1, -1):
-        step = shift[k] / d[k]
-        for i in range(m):
-            a[i] -= joint[k, i] * step
-            if first > 0:  # otherwise nothing is left to know
-                scaled = joint[k, i] / d[k]
-                for j in range(m):
-                    q[i, j] -= scaled * joint[k, j]
-                for axis in range(3):
-                    qba[axis, i] -= scaled * joint[k, m + axis]
+    for k in range(first, m):  # weight = u⁻ᵀ D⁻¹ shift
+        weight[k] += shift[k] / d[k]
+        for i in range(k + 1, m):
+            weight[i] -= u[k, i] * weight[k]
         for axis in range(3):
-            b[axis] -= joint[k, m + axis] * step
             for other in range(3):
-                qb[axis, other] -= joint[k, m + axis] * joint[k, m + other] / d[k]
+                qb[axis, other] -= joint[k, axis] * joint[k, other] / d[k]
+    for i in range(m):
+        step = 0.0
+        for k in range(first, m):
+            step += zt[k, i] * weight[k]
+        shift[i] = step
+    for i in range(m):
+        for axis in range(3):
+            b[axis] -= qba[axis, i] * shift[i]
+        for j in range(m):
+            a[j] -= q[i, j] * shift[i]
+    _forget_components(m, first, d, joint, q, qba)
+
+
+@part
+def _forget_components(
+    m: int, first: int, d: Float64Array, joint: Float64Array, q: Float64Array, qba: Float64Array
+) -> None:
+    """Take what components first ... m - 1 told out of the covariances of the ambiguities."""
     if first == 0:
         q[:m, :m] = 0.0
         qba[:, :m] = 0.0
+        return
+    for i in range(m):
+        for k in range(first, m):
+            scaled = joint[k, 3 + i] / d[k]
+            for axis in range(3):
+                qba[axis, i] -= scaled * joint[k, axis]
+            for j in range(m):
+                q[i, j] -= scaled * joint[k, 3 + j]
 
 
 @part
@@ -261,7 +278,7 @@ def condition_on_held(
     Returns:
         Number of the remaining ambiguities, and how many integers were taken.
     """
-    known = np.zeros(m, np.bool_)
+    known, row = np.zeros(m, np.bool_), np.empty(m)
     taken = 0
     for i in range(m):
         k = member[i]
@@ -273,7 +290,7 @@ def condition_on_held(
             notes[mine].integer = np.nan
             notes[mine].agreed = 0
             continue
-        condition_on(i, integer, m, a, q, b, qba, qb)
+        condition_on(i, integer, m, a, q, b, qba, qb, row)
         known[i] = True
         integers[k] = notes[mine].integer
         integers[reference[links[k].group]] = notes[other].integer
@@ -287,9 +304,9 @@ def condition_on_held(
         for axis in range(3):
             qba[axis, left] = qba[axis, i]
         column = 0
-        for j in range(m):
+        for j in range(i + 1):
             if not known[j]:
-                q[left, column] = q[i, j]
+                q[left, column] = q[column, left] = q[i, j]
                 column += 1
         left += 1
     return left, taken

@@ -40,6 +40,7 @@ OPTIONS: Final = np.dtype(
 KNOWN: Final = np.dtype(
     [
         ("time_ns", np.int64),  # last epoch processed; -1: none
+        ("paired", np.int64),  # epochs whose signals were paired
         ("count", np.int64),  # states of the filter
         ("origin_m", np.float64, (3,)),  # approximate position that the filter's position is an offset from
         ("base_m", np.float64, (3,)),  # the base at the last epoch, where it moves; NaN at first

@@ -26,6 +26,7 @@ from solver.kernels.robust import median, robust_coordinates
 __all__ = [
     "NOTE",
     "choose_references",
+    "find_ambiguities",
     "instantaneous_differences",
     "ionosphere_factor",
     "keep_links",
@@ -99,6 +100,17 @@ def keep_links(
 
 
 @part
+def find_ambiguities(count: int, links: Records, n: int, keys: Int32Array, ambiguity: Int32Array) -> int:
+    """Write the places of the links' ambiguities among n states, -1 where there is none; returns how many there are."""
+    found = 0
+    for k in range(count):
+        ambiguity[k] = find_state(n, keys, links[k].key)
+        if ambiguity[k] >= 0:
+            found += 1
+    return found
+
+
+@part
 def sort_links(count: int, links: Records, order: Int64Array) -> None:
     """Write the links' numbers in order of growing phase variance (insertion sort: they come almost in order)."""
     for k in range(count):
@@ -140,7 +152,7 @@ def solve_rates(
 
 @part
 def time_differences(
-    count: int, links: Records, time_ns: int, previous_ns: int, n: int, keys: Int32Array, notes: Records, slip_m: float,
+    count: int, links: Records, time_ns: int, previous_ns: int, ambiguity: Int32Array, notes: Records, slip_m: float,
     slipped: Bools, solution: Float64Array, covariance: Float64Array,
 ) -> int:  # fmt: skip
     """Find cycle slips by the time differences of all carriers, which but one displacement should explain.
@@ -150,9 +162,8 @@ def time_differences(
         links: (count,).
         time_ns: This epoch.
         previous_ns: The epoch that the filter's notes are of.
-        n: Number of states.
-        keys: (n,) their keys.
-        notes: (n,) of `NOTE`.
+        ambiguity: (count,) places of the links' ambiguities; -1: there is none yet.
+        notes: Of `NOTE`, by place.
         slip_m: Residual beyond noise from which on it is a slip.
         slipped: (count,) set where a carrier slipped; left alone elsewhere.
         solution: (3,) out, displacement from the approximate position.
@@ -169,7 +180,7 @@ def time_differences(
             unit[k, axis] = links[k].unit[axis]
         group[k] = links[k].group
         variance[k] = 2.0 * links[k].phase_m2 + drift * drift
-        place = find_state(n, keys, links[k].key)
+        place = ambiguity[k]
         if place >= 0 and not slipped[k] and notes[place].seen_ns == previous_ns:
             y[k] = links[k].phase_m - notes[place].phase_m
     redundancy, _ = robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual)
@@ -181,9 +192,7 @@ def time_differences(
 
 
 @part
-def weigh_fades(
-    count: int, links: Records, dt_s: float, n: int, keys: Int32Array, notes: Records, slipped: Bools
-) -> None:
+def weigh_fades(count: int, links: Records, dt_s: float, ambiguity: Int32Array, notes: Records, slipped: Bools) -> None:
     """Raise the variances of carriers that fade, and take those that nearly vanish for slipped.
 
     A reflection of relative amplitude a lowers the sum by up to -20 log10(1 - a) dB and turns its phase by up to
@@ -195,13 +204,12 @@ def weigh_fades(
         count: Number of links.
         links: (count,); phase_m2 is raised.
         dt_s: Time since the last epoch.
-        n: Number of states.
-        keys: (n,) their keys.
-        notes: (n,) of `NOTE`; their C/N0 is brought up to date.
+        ambiguity: (count,) places of the links' ambiguities; -1: there is none yet.
+        notes: Of `NOTE`, by place; their C/N0 is brought up to date.
         slipped: (count,) set where a carrier nearly vanished.
     """
     for k in range(count):
-        place = find_state(n, keys, links[k].key)
+        place = ambiguity[k]
         fade = 0.0
         for end in range(2):
             usual = _usual_cn0(k, end, count, links)
@@ -254,7 +262,7 @@ def synchronise_states(
         p: Its covariance.
         keys: (n,).
         notes: (n,).
-        ambiguity: (count,) out, place of each link's ambiguity; -1: none.
+        ambiguity: (count,) in, place of each link's ambiguity before; out, place now; -1: none.
         ionosphere: (count,) out, place of the satellite's ionosphere; -1: none.
 
     Returns:
@@ -271,6 +279,7 @@ def synchronise_states(
                 notes[moved[k]] = notes[k]
         n = left
     for k in range(count):
+        place = moved[ambiguity[k]] if ambiguity[k] >= 0 else -1
         ambiguity[k] = ionosphere[k] = -1
         if ionosphere_m > 0.0:
             ionosphere[k], n = _ionosphere_state(
@@ -280,7 +289,6 @@ def synchronise_states(
             continue
         value = (links[k].phase_m - links[k].code_m) / links[k].wavelength_m
         variance = (start_m / links[k].wavelength_m) ** 2
-        place = find_state(n, keys, links[k].key)
         if place < 0:
             place = n
             n = add_state(n, x, p, keys, links[k].key, value, variance)

@@ -24,11 +24,12 @@ def test_conditioning_on_an_integer_is_bayes_rule():
     expected_a = a + q[:, i] / q[i, i] * (truth[i] - a[i])
     expected_b = b + qba[:, i] / q[i, i] * (truth[i] - a[i])
     expected_qb = qb - np.outer(qba[:, i], qba[:, i]) / q[i, i]
-    fixing.condition_on(i, truth[i], 6, a, q, b, qba, qb)
+    fixing.condition_on(i, truth[i], 6, a, q, b, qba, qb, np.empty(6))
     assert a == pytest.approx(expected_a)
     assert b == pytest.approx(expected_b)
     assert qb == pytest.approx(expected_qb)
-    assert (q[i] == 0).all()
+    assert (q[i, : i + 1] == 0).all()
+    assert (q[i:, i] == 0).all()
 
 
 @pytest.mark.parametrize("seed", range(8))

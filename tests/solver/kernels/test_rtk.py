@@ -5,7 +5,6 @@ import pytest
 
 from solver.kernels import rtk
 from solver.kernels.differencing import LINK
-from solver.kernels.kalman import BASE_STATES
 
 WAVELENGTH_M = 0.2363
 
@@ -24,14 +23,12 @@ def carriers(cn0_dbhz, elevation=None):
 
 def weighed(links, strongest_dbhz, dt_s=1.0, misfits=0):
     """Links and slips after their C/N0 was compared with what it was lately."""
-    n = BASE_STATES + len(links)
-    keys, notes = np.zeros(n, np.int32), np.zeros(n, rtk.NOTE)
-    keys[BASE_STATES:] = links["key"]
-    notes["cn0_dbhz"][BASE_STATES:] = np.stack([np.asarray(strongest_dbhz), np.full(len(links), 45.0)], axis=1)
-    notes["misfits"][BASE_STATES:] = misfits
+    places, notes = np.arange(len(links), dtype=np.int32), np.zeros(len(links), rtk.NOTE)
+    notes["cn0_dbhz"] = np.stack([np.asarray(strongest_dbhz), np.full(len(links), 45.0)], axis=1)
+    notes["misfits"] = misfits
     slipped = np.zeros(len(links), np.bool_)
-    rtk.weigh_fades(len(links), links, dt_s, n, keys, notes, slipped)
-    return links, slipped, notes[BASE_STATES:]
+    rtk.weigh_fades(len(links), links, dt_s, places, notes, slipped)
+    return links, slipped, notes
 
 
 def test_the_variance_is_that_of_a_reflection_which_explains_the_fade():
