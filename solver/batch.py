@@ -1,8 +1,8 @@
 """Many rovers in one call: real-time kinematic positions over all cores.
 
 A rover's state is its own, so any number of rovers are solved side by side. Each thread takes a few of them at a time,
-and has one workspace for all that it ever takes. The kernels release the interpreter lock; threads wait for each other
-only for the Python between them (`python -m bench batch` tells what that costs).
+and has one workspace for all that it ever takes. The kernels release the interpreter lock, and there is a tenth of an
+epoch's time of Python around them (`python -m bench batch`).
 """
 
 import os

@@ -58,6 +58,10 @@ INNOVATION_LIMIT: Final = 4.0
 HOLD_EPOCHS: Final = 10
 HOLD_CYCLES: Final = 0.1
 HOLD_GATE: Final = 4.0
+NOISE_DBHZ: Final = 36.0
+"""C/N0 at which the noise law's variance is twice that of a strong signal."""
+NEAR_M: Final = 100.0
+"""Error of an approximate position that lines of sight and models do not mind."""
 GAP_S: Final = 300.0
 KNOWN_S: Final = 60.0
 """How long a position is a better start than the base's."""
@@ -153,7 +157,8 @@ def locate(
     follows = math.isfinite(known.origin_m[0]) and now.dt_s <= KNOWN_S
     for axis in range(3):
         now.origin_m[axis] = known.origin_m[axis] + now.dt_s * filter_.x[VELOCITY + axis] if follows else base_m[axis]
-    noise = np.array([how.phase_noise_m, how.code_noise_m, 36.0])
+    noise, factors = np.empty(3), np.empty(2)  # not np.array of a list, which takes seconds to compile
+    noise[0], noise[1], noise[2] = how.phase_noise_m, how.code_noise_m, NOISE_DBHZ
     for _ in range(5):
         link_geometry(
             time_ns, base_time_ns, count, places, now.origin_m, base_m, work.rover_states, work.base_states, work.links
@@ -162,7 +167,7 @@ def locate(
         redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
         if redundancy < 0:
             return 0, 0, 0
-        if max(abs(work.position[0]), abs(work.position[1]), abs(work.position[2])) < 100.0:
+        if _largest(work.position, 0) < NEAR_M:
             break
         for axis in range(3):
             now.origin_m[axis] += work.position[axis]
@@ -170,8 +175,8 @@ def locate(
     delay_m = now.ionosphere_m
     if delay_m <= NO_DELAY_M:
         now.ionosphere_m = 0.0
-    variance = np.array([known.code_factor, known.phase_factor])
-    count = keep_links(count, how.elevation_mask_rad, how.cn0_min_dbhz, delay_m, variance, work.links)
+    factors[0], factors[1] = known.code_factor, known.phase_factor
+    count = keep_links(count, how.elevation_mask_rad, how.cn0_min_dbhz, delay_m, factors, work.links)
     sort_links(count, work.links, work.order)
     redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
     if redundancy < 0:
@@ -179,11 +184,17 @@ def locate(
     _learn_code_noise(redundancy, factor, known, now)
     now.count = count
     satellites = _list_satellites(count, work.links, work.sats)
-    states = max(known.count, BASE_STATES) + count
+    states = (known.count if known.count > 0 else BASE_STATES) + count
     states -= find_ambiguities(count, work.links, known.count, filter_.keys, work.ambiguity)
     if now.ionosphere_m > 0.0:
         states += satellites
     return count, satellites, states
+
+
+@part
+def _largest(vector: Float64Array, first: int) -> float:
+    """Size of the largest of three coordinates."""
+    return float(max(abs(vector[first]), max(abs(vector[first + 1]), abs(vector[first + 2]))))
 
 
 @part
@@ -305,7 +316,7 @@ def _rest(known: Record, now: Record, filter_: Filter) -> None:
 def _mark_usable(how: Record, known: Record, now: Record, x: Float64Array, work: Work) -> None:
     """Mark the links whose ambiguities may be fixed."""
     fixes_glonass = not how.instantaneous or how.channel_bias_m <= CHANNEL_KNOWN_M
-    stands = known.phase_factor > UNQUIET_FACTOR and max(abs(x[3]), abs(x[4]), abs(x[5])) < STANDING_MPS
+    stands = known.phase_factor > UNQUIET_FACTOR and _largest(x, VELOCITY) < STANDING_MPS
     for k in range(now.count):
         link = work.links[k]
         usable = math.isfinite(link.phase_m) and link.flags & HALF_CYCLE == 0

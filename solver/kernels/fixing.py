@@ -112,8 +112,10 @@ def condition_on(
         for axis in range(3):
             qba[axis, j] -= scaled * qba[axis, i]
     a[i] = integer
-    for j in range(m):
-        q[max(i, j), min(i, j)] = 0.0
+    for j in range(i):
+        q[i, j] = 0.0
+    for j in range(i, m):
+        q[j, i] = 0.0
     for axis in range(3):
         qba[axis, i] = 0.0
 

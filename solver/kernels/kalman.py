@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.jit import part
+from solver.jit import kernel, part
 from solver.kernels import Float64Array, Int32Array, Records
 
 __all__ = [
@@ -307,7 +307,7 @@ def _project(
             gain[j] -= shared * gains[w, j]
 
 
-@part
+@kernel
 def _take_out(n: int, waiting: int, gains: Float64Array, spreads: Float64Array, p: Float64Array) -> None:
     """Take the waiting gains out of the covariance, four in a pass, up to its diagonal but for the first rows."""
     while waiting % 4 != 0:
