@@ -42,6 +42,25 @@ def test_a_kernel_computes_what_its_python_computes() -> None:
     assert halve(np.array([1.0, 2.0])) == 1.5
 
 
+def test_a_part_that_is_inlined_twice_keeps_its_variables_apart() -> None:
+    """Parts share one table of variables with their copies, which numba would copy for each block."""
+
+    @jit.part
+    def total(values: np.ndarray, power: int) -> float:
+        result = 0.0
+        for value in values:
+            if value > 0.0:
+                result += value**power
+        return result
+
+    @jit.kernel
+    def ratio(values: np.ndarray) -> float:
+        result = total(values, 1)
+        return total(values, 2) / result
+
+    assert ratio(np.array([1.0, -5.0, 3.0])) == 2.5
+
+
 def test_division_by_zero_gives_infinity_as_in_numpy() -> None:
     @jit.kernel
     def divide(numerator: float, denominator: float) -> float:
