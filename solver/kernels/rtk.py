@@ -22,6 +22,7 @@ from solver.kernels.kalman import (
 )
 from solver.kernels.linalg import cholesky
 from solver.kernels.robust import median, robust_coordinates
+from solver.model import HALF_CYCLE
 
 __all__ = [
     "NOTE",
@@ -57,6 +58,7 @@ NOTE: Final = np.dtype(
         ("locked", np.int32),  # epochs since the ambiguity was last reset
         ("agreed", np.int32),  # epochs for which the integer has been accepted without a break
         ("misfits", np.int32),  # epochs running in which the carrier has contradicted all others
+        ("half", np.uint8),  # HALF_CYCLE where its polarity was not known when it was last seen
         ("cn0_dbhz", np.float64, (2,)),  # strongest lately, of rover and base
         ("integer", np.float64),  # the latest accepted, up to the group's datum; NaN: none
     ]
@@ -157,6 +159,9 @@ def time_differences(
 ) -> int:  # fmt: skip
     """Find cycle slips by the time differences of all carriers, which but one displacement should explain.
 
+    A carrier whose polarity has become known may have turned by half a cycle, whatever its lock time says: where the
+    differences do not tell, it counts as slipped.
+
     Args:
         count: Number of links.
         links: (count,).
@@ -174,6 +179,7 @@ def time_differences(
     """
     unit, y, variance = np.empty((count, 3)), np.full(count, np.nan), np.empty(count)
     group, weight, residual = np.empty(count, np.int16), np.empty(count), np.empty(count)
+    turned = np.zeros(count, np.bool_)
     drift = 1e-3 * (time_ns - previous_ns) * 1e-9
     for k in range(count):
         for axis in range(3):
@@ -183,11 +189,13 @@ def time_differences(
         place = ambiguity[k]
         if place >= 0 and not slipped[k] and notes[place].seen_ns == previous_ns:
             y[k] = links[k].phase_m - notes[place].phase_m
+        turned[k] = place >= 0 and notes[place].half > links[k].flags & HALF_CYCLE
     redundancy, _ = robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual)
-    if redundancy >= 3:
-        for k in range(count):
-            if abs(residual[k]) > min(slip_m + 4.0 * math.sqrt(variance[k]), 0.06 + 4.0 * drift):
-                slipped[k] = True
+    for k in range(count):
+        if redundancy >= 3 and not math.isnan(y[k]):
+            slipped[k] |= abs(residual[k]) > min(slip_m + 4.0 * math.sqrt(variance[k]), 0.06 + 4.0 * drift)
+        else:
+            slipped[k] |= turned[k]
     return redundancy
 
 
@@ -304,6 +312,7 @@ def synchronise_states(
         if wander > 0.0:
             p[place, place] += wander * links[k].phase_m2 / links[k].wavelength_m ** 2
         notes[place].seen_ns = time_ns
+        notes[place].half = links[k].flags & HALF_CYCLE
         notes[place].locked += 1
         ambiguity[k] = place
     return n
