@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from solver.kernels import epoch
 from solver.kernels.differencing import Columns
-from solver.kernels.rover import KNOWN, OPTIONS, RESULT, Filter, workspace
+from solver.kernels.rover import KNOWN, OPTIONS, RESULT, Filter, Work, workspace
 from solver.kernels.rtk import NOTE
 from solver.model import Ephemerides, Epoch, Fix, Quality
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM
@@ -174,11 +174,11 @@ def process(
     state.reserve(states)
     found = np.empty(1, RESULT)
     if options.instantaneous:
-        left, held = epoch.stand_alone(options.record, state.record, state.filter.x, work, found), 0
+        _stand_alone(rover.time_ns, state, options, work, found)
     else:
         epoch.predict(rover.time_ns, options.record, state.record, state.filter, work, found)
         left, held = epoch.update(options.record, state.record, state.filter, work)
-    epoch.fix(rover.time_ns, left, held, options.record, state.record, state.filter, work, found)
+        epoch.fix(rover.time_ns, left, held, options.record, state.record, state.filter, work, found)
     result = found[0]
     return Fix(
         rover.time_ns,
@@ -191,3 +191,12 @@ def process(
         age_s=age_s,
         ratio=float(result["ratio"]),
     )
+
+
+def _stand_alone(time_ns: int, state: RtkState, options: RtkOptions, work: Work, found: NDArray[Any]) -> None:
+    """Take an epoch by itself; where the ionosphere matters and integers are not sure, once more with less of it."""
+    for quiet in epoch.QUIETER:
+        left = epoch.stand_alone(quiet, options.record, state.record, work, found)
+        epoch.fix(time_ns, left, 0, options.record, state.record, state.filter, work, found)
+        if found["quality"][0] == Quality.FIX or not work.now["ionosphere_m"][0]:
+            return

@@ -18,6 +18,8 @@ from solver.jit import kernel, part
 from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
 from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals
 from solver.kernels.fixing import (
+    COUNT,
+    NORM,
     RATIO,
     condition_on_held,
     double_differences,
@@ -103,6 +105,14 @@ REACH_M: Final = 30.0
 """How far a rover may have moved before its motion tells less of where it is than a code solution does."""
 MEMORY_NS: Final = 120_000_000_000
 IONOSPHERE_S: Final = 1800.0
+QUIETER: Final = (1.0, 0.5)
+"""Shares of the expected ionosphere that an epoch by itself tries."""
+IONOSPHERE_LEAST: Final = 0.04
+IONOSPHERE_MOST: Final = 4.0
+"""Variance factors of 0.1 and 1 mm/km, what a calm night and an ordinary day have; beyond, single epochs are not fixed."""
+LEARNING_GAIN: Final = 0.1
+ALONE_FACTOR_MAX: Final = 4.0
+"""Carriers that show more noise than that are not all noisy: some of them are wrong."""
 ZENITH_S: Final = 7200.0
 REDUNDANCY_MEMORY: Final = 30.0
 """How many epochs' redundancy the variance factor of the codes remembers."""
@@ -172,11 +182,8 @@ def locate(
         for axis in range(3):
             now.origin_m[axis] += work.position[axis]
     _expect_atmosphere(base_m, how, known, now)
-    delay_m = now.ionosphere_m
-    if delay_m <= NO_DELAY_M:
-        now.ionosphere_m = 0.0
     factors[0], factors[1] = known.code_factor, known.phase_factor
-    count = keep_links(count, how.elevation_mask_rad, how.cn0_min_dbhz, delay_m, factors, work.links)
+    count = keep_links(count, how.elevation_mask_rad, how.cn0_min_dbhz, now.delay_m, factors, work.links)
     sort_links(count, work.links, work.order)
     redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
     if redundancy < 0:
@@ -206,7 +213,9 @@ def _expect_atmosphere(base_m: Float64Array, how: Record, known: Record, now: Re
         radius2 += now.origin_m[axis] ** 2
         base_radius2 += base_m[axis] ** 2
     now.baseline_m = math.sqrt(distance2)
-    now.ionosphere_m = how.ionosphere_ppm * 1e-6 * now.baseline_m * math.sqrt(known.ionosphere_factor)
+    delay_m = how.ionosphere_ppm * 1e-6 * now.baseline_m
+    now.delay_m = delay_m * math.sqrt(known.ionosphere_factor)
+    now.ionosphere_m = now.delay_m if delay_m > NO_DELAY_M else 0.0
     climb_m = math.sqrt(radius2) - math.sqrt(base_radius2)
     now.zenith_m = min(0.1, math.hypot(how.zenith_ppm * 1e-6 * now.baseline_m, CLIMB * climb_m))
 
@@ -232,23 +241,35 @@ def _list_satellites(count: int, links: Records, sats: Int16Array) -> int:
 
 
 @kernel
-def stand_alone(options: Records, state: Records, x: Float64Array, work: Work, result: Records) -> int:
-    """Write the distribution of this epoch alone; the number of its ambiguities is returned."""
-    how, known, now = options[0], state[0], work.now[0]
+def stand_alone(quiet: float, options: Records, state: Records, work: Work, result: Records) -> int:
+    """Write the distribution of this epoch alone; the number of its ambiguities is returned.
+
+    Args:
+        quiet: Share of the expected ionosphere that is assumed; 1 comes first, and less only where that has failed.
+        options: (1,) of `OPTIONS`.
+        state: (1,) of `KNOWN`, changed.
+        work: As `locate` left it.
+        result: (1,) of `RESULT`, the velocity is written.
+    """
+    how, known, now, found = options[0], state[0], work.now[0], result[0]
     count = now.count
-    _forget_velocity(result[0])
-    for axis in range(3):
-        known.origin_m[axis] = now.origin_m[axis] + work.position[axis]
-        for other in range(3):
-            work.position_m2[axis, other] *= now.code_scale
-    _mark_usable(how, known, now, x, work)
+    if quiet == 1.0:
+        now.shown = 0.0
+        _forget_velocity(found)
+        _measure_rates(how, now, work, found)
+        for axis in range(3):
+            known.origin_m[axis] = now.origin_m[axis] + work.position[axis]
+            for other in range(3):
+                work.position_m2[axis, other] *= now.code_scale
+    now.quiet = quiet
+    _mark_usable(how, known, now, found.velocity_mps, work)
     for k in range(count):
         work.held[k] = False
         work.innovations[k] = 0.0
     choose_references(count, work.links, work.order, work.usable, work.held, work.reference)
     left = instantaneous_differences(
-        count, work.links, work.reference, work.usable, now.ionosphere_m, work.position, work.position_m2, work.member,
-        work.a, work.q, work.b, work.qba, work.qb,
+        count, work.links, work.reference, work.usable, quiet * now.ionosphere_m, work.position, work.position_m2,
+        work.member, work.a, work.q, work.b, work.qba, work.qb,
     )  # fmt: skip
     for i in range(left):
         work.free[i] = work.member[i]
@@ -273,7 +294,9 @@ def fix(
     """
     how, known, now, found = options[0], state[0], work.now[0], result[0]
     holds = taken >= WHOLE_MIN
-    accepted = _resolve(left, holds, how, now, work)
+    accepted = _resolve(left, holds, how, known, now, work)
+    if how.instantaneous:
+        accepted = _learn_alone(accepted, known, now, work)
     is_sure = math.sqrt(max(work.qb[0, 0] + work.qb[1, 1] + work.qb[2, 2], 0.0)) < FIXED_SIGMA_M
     offset, spread = work.position, work.position_m2
     if not how.instantaneous:
@@ -302,6 +325,33 @@ def fix(
 
 
 @part
+def _norm(work: Work) -> float:
+    """Squared norm of the best integers for each of them, about 1 where the covariance is true; 0 where they are few."""
+    return float(work.report[NORM] / work.report[COUNT]) if work.report[COUNT] >= WHOLE_MIN else 0.0
+
+
+@part
+def _learn_alone(accepted: bool, known: Record, now: Record, work: Work) -> bool:
+    """Learn from an epoch's integers how quiet the ionosphere is; returns whether they are to be believed.
+
+    An ionosphere that is quieter than expected is believed only where the integers then fit as well as it says. What
+    none were found for tells nothing but that it may be worse; without news the expectation is that of the distance.
+    """
+    accepted &= now.quiet == 1.0 or _norm(work) < 1.0
+    if now.ionosphere_m > 0.0 and (accepted or now.quiet < 1.0):
+        shown = now.quiet * now.quiet * _norm(work) if accepted else max(now.shown, 1.0)
+        factor = known.ionosphere_factor ** math.exp(-min(now.dt_s / IONOSPHERE_S, 1.0)) * _step(shown)
+        known.ionosphere_factor = min(max(factor, IONOSPHERE_LEAST), IONOSPHERE_MOST)
+    return accepted
+
+
+@part
+def _step(shown: float) -> float:
+    """Step of a variance factor towards what an epoch shows: it follows the usual one."""
+    return math.exp(LEARNING_GAIN * min(max(math.log(max(shown, 1e-3)), -1.0), 1.0))
+
+
+@part
 def _rest(known: Record, now: Record, filter_: Filter) -> None:
     """Leave the filter for the next epoch: its position is an offset from where it is now."""
     for band in range(2):
@@ -313,10 +363,11 @@ def _rest(known: Record, now: Record, filter_: Filter) -> None:
 
 
 @part
-def _mark_usable(how: Record, known: Record, now: Record, x: Float64Array, work: Work) -> None:
+def _mark_usable(how: Record, known: Record, now: Record, velocity: Float64Array, work: Work) -> None:
     """Mark the links whose ambiguities may be fixed."""
     fixes_glonass = not how.instantaneous or how.channel_bias_m <= CHANNEL_KNOWN_M
-    stands = known.phase_factor > UNQUIET_FACTOR and _largest(x, VELOCITY) < STANDING_MPS
+    moves = _largest(velocity, 0) >= STANDING_MPS  # not where it is not known
+    stands = known.phase_factor > UNQUIET_FACTOR and not moves
     for k in range(now.count):
         link = work.links[k]
         usable = math.isfinite(link.phase_m) and link.flags & HALF_CYCLE == 0
@@ -325,7 +376,7 @@ def _mark_usable(how: Record, known: Record, now: Record, x: Float64Array, work:
 
 
 @part
-def _resolve(left: int, holds: bool, how: Record, now: Record, work: Work) -> bool:
+def _resolve(left: int, holds: bool, how: Record, known: Record, now: Record, work: Work) -> bool:
     """Fix all integers; else all but GLONASS's, whose channel biases may not be known; else ever fewer, the best ones.
 
     The noisiest go first: one bad carrier spoils a set. Where integers are held, single ones may join them.
@@ -359,11 +410,21 @@ def _resolve(left: int, holds: bool, how: Record, now: Record, work: Work) -> bo
             size, a, q, work.b, qba, work.qb, how.failure_rate, RISK_MAX if attempt == -2 else PART_RISK_MAX,
             how.ratio_floor, least, fixed, work.report,
         )  # fmt: skip
+        if attempt == -2 and how.instantaneous:
+            _note_norm(known, now, work)
         if accepted:
             for i in range(size):
                 work.fixed[chosen[i]] = fixed[i]
             break
     return accepted
+
+
+@part
+def _note_norm(known: Record, now: Record, work: Work) -> None:
+    """Note what all integers of an epoch by itself show, accepted or not, and learn how noisy its carriers are."""
+    now.shown = max(now.shown, now.quiet * now.quiet * _norm(work))
+    if now.quiet == 1.0 and now.shown > 0.0:
+        known.phase_factor = min(max(known.phase_factor * _step(now.shown), QUIET_FACTOR), ALONE_FACTOR_MAX)
 
 
 @part
@@ -433,8 +494,9 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
     time_differences(
         count, work.links, time_ns, previous_ns, work.ambiguity, notes, SLIP_M, work.slipped, shift, shift_m2
     )
-    if not how.static:
-        _observe_rates(how, known, now, filter_, work, result[0])
+    if not how.static and _measure_rates(how, now, work, result[0]) and not how.moving_base:
+        found = result[0]  # it is of the rover alone, the filter's relative to the base
+        observe_vector(known.count, VELOCITY, found.velocity_mps, found.velocity_m2s2, x, p)
     known.count = synchronise_states(
         count, work.links, time_ns, previous_ns, work.slipped, START_M, now.ionosphere_m, _wander(how, known, now),
         MEMORY_NS, known.count, x, p, keys, notes, work.ambiguity, work.ionosphere,
@@ -469,20 +531,19 @@ def recall_channels(known: Record, sigma_m: float, x: Float64Array, p: Float64Ar
 
 
 @part
-def _observe_rates(how: Record, known: Record, now: Record, filter_: Filter, work: Work, found: Record) -> None:
-    """Velocity by Doppler; it is of the rover alone, the filter's relative to the base."""
+def _measure_rates(how: Record, now: Record, work: Work, found: Record) -> bool:
+    """Write the rover's velocity by Doppler; returns whether there is one."""
     velocity, spread = np.empty(3), np.empty((3, 3))
     redundancy, factor = solve_rates(now.count, work.links, how.doppler_noise_mps, velocity, spread)
     if redundancy < 1:
-        return
+        return False
     for axis in range(3):
         for other in range(3):
             spread[axis, other] *= max(1.0, factor)
         spread[axis, axis] += DOPPLER_FLOOR_MPS**2
     found.velocity_mps[:] = velocity
     found.velocity_m2s2[:, :] = spread
-    if not how.moving_base:
-        observe_vector(known.count, 3, velocity, spread, filter_.x, filter_.p)
+    return True
 
 
 @kernel
@@ -556,7 +617,7 @@ def _hold(how: Record, known: Record, now: Record, filter_: Filter, work: Work) 
     """Condition the float solution on what is held; how many ambiguities are left and how many held is returned."""
     x, p, _, notes = filter_
     count = now.count
-    _mark_usable(how, known, now, x, work)
+    _mark_usable(how, known, now, x[VELOCITY : VELOCITY + 3], work)
     for k in range(count):
         place = work.ambiguity[k]
         work.usable[k] = work.usable[k] and place >= 0 and abs(work.innovations[k]) < INNOVATION_LIMIT

@@ -60,9 +60,12 @@ NOW: Final = np.dtype(
         ("count", np.int64),  # links that are used
         ("origin_m", np.float64, (3,)),  # approximate position
         ("baseline_m", np.float64),
-        ("ionosphere_m", np.float64),  # zenith ionosphere, 1 sigma; 0: too little to be a state
+        ("delay_m", np.float64),  # zenith ionosphere, 1 sigma
+        ("ionosphere_m", np.float64),  # the same; 0: too little to be a state
         ("zenith_m", np.float64),  # either end's wet zenith delay beyond the model, 1 sigma
         ("code_scale", np.float64),  # variance factor of this epoch's codes
+        ("quiet", np.float64),  # an epoch by itself: share of `ionosphere_m` that is assumed
+        ("shown", np.float64),  # and variance factor that its integers have shown so far, in units of `ionosphere_m`
     ]
 )
 """What the steps of one epoch tell each other."""
