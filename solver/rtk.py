@@ -106,6 +106,7 @@ class RtkState:
         self.record["time_ns"] = -1
         self.record["origin_m"] = self.record["base_m"] = np.nan
         self.record["code_factor"], self.record["code_redundancy"] = 2.0, epoch.REDUNDANCY_MEMORY
+        self.record["fixed_factor"] = epoch.QUIET_FACTOR
         self.record["phase_factor"] = self.record["ionosphere_factor"] = 1.0
         self.record["channel_m2"] = np.inf
         self.usage = np.zeros((SIGNAL_COUNT, SIGNALS_PER_SYSTEM))

@@ -34,6 +34,7 @@ from solver.kernels.rtk import (
     choose_references,
     decay_atmosphere,
     find_ambiguities,
+    fixed_factor,
     instantaneous_differences,
     ionosphere_factor,
     keep_links,
@@ -111,6 +112,8 @@ IONOSPHERE_LEAST: Final = 0.04
 IONOSPHERE_MOST: Final = 4.0
 """Variance factors of 0.1 and 1 mm/km, what a calm night and an ordinary day have; beyond, single epochs are not fixed."""
 LEARNING_GAIN: Final = 0.1
+FIXED_GAIN: Final = 0.05
+FIXED_FACTOR_MAX: Final = 9.0
 ALONE_FACTOR_MAX: Final = 4.0
 """Carriers that show more noise than that are not all noisy: some of them are wrong."""
 ZENITH_S: Final = 7200.0
@@ -183,6 +186,7 @@ def locate(
             now.origin_m[axis] += work.position[axis]
     _expect_atmosphere(base_m, how, known, now)
     factors[0], factors[1] = known.code_factor, known.phase_factor
+    now.phase_scale = known.phase_factor
     count = keep_links(count, how.elevation_mask_rad, how.cn0_min_dbhz, now.delay_m, factors, work.links)
     sort_links(count, work.links, work.order)
     redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
@@ -313,6 +317,7 @@ def fix(
     if (accepted or holds) and is_sure:
         found.quality = FIX
         offset, spread = work.b, work.qb
+        _learn_fixed(how, known, now, work)
     found.ratio = work.report[RATIO]
     for axis in range(3):
         found.position_m[axis] = now.origin_m[axis] + offset[axis]
@@ -349,6 +354,17 @@ def _learn_alone(accepted: bool, known: Record, now: Record, work: Work) -> bool
 def _step(shown: float) -> float:
     """Step of a variance factor towards what an epoch shows: it follows the usual one."""
     return math.exp(LEARNING_GAIN * min(max(math.log(max(shown, 1e-3)), -1.0), 1.0))
+
+
+@part
+def _learn_fixed(how: Record, known: Record, now: Record, work: Work) -> None:
+    """Follow how noisy fixed carriers are; longer baselines leave the ionosphere in their residuals."""
+    if how.instantaneous or now.ionosphere_m > 0.0:
+        return
+    factor = fixed_factor(now.count, work.links, work.known, work.b) * now.phase_scale
+    if factor > 0.0:
+        step = min(max(math.log(factor / known.fixed_factor), -1.0), 1.0)
+        known.fixed_factor = min(known.fixed_factor * math.exp(FIXED_GAIN * step), FIXED_FACTOR_MAX)
 
 
 @part
@@ -567,7 +583,7 @@ def update(options: Records, state: Records, filter_: Filter, work: Work) -> tup
         work.ambiguity, work.ionosphere, notes, INNOVATION_LIMIT, x, p, work.innovations,
     )  # fmt: skip
     factor = noise_factor(now.count, work.innovations, work.ambiguity, notes, known.phase_factor)
-    known.phase_factor = max(factor, min(PHASE_BY_CODE_MAX, PHASE_OF_CODE * known.code_factor))
+    known.phase_factor = max(factor, min(PHASE_BY_CODE_MAX, PHASE_OF_CODE * known.code_factor), known.fixed_factor)
     if now.ionosphere_m > 0.0:
         known.ionosphere_factor = ionosphere_factor(n, x, p, keys, now.ionosphere_m, known.ionosphere_factor)
     return _hold(how, known, now, filter_, work)

@@ -47,6 +47,7 @@ KNOWN: Final = np.dtype(
         ("code_factor", np.float64),  # variance factors as seen so far
         ("code_redundancy", np.float64),  # how many observations the code's stands for; limited, so that it follows
         ("phase_factor", np.float64),
+        ("fixed_factor", np.float64),  # the carriers' by the residuals of fixed positions
         ("ionosphere_factor", np.float64),  # a quiet one is assumed first
         ("channel_m", np.float64, (2,)),  # phase bias for each GLONASS channel number in two bands, as found so far
         ("channel_m2", np.float64, (2,)),  # their variances
@@ -64,6 +65,7 @@ NOW: Final = np.dtype(
         ("ionosphere_m", np.float64),  # the same; 0: too little to be a state
         ("zenith_m", np.float64),  # either end's wet zenith delay beyond the model, 1 sigma
         ("code_scale", np.float64),  # variance factor of this epoch's codes
+        ("phase_scale", np.float64),  # variance factor that this epoch's carriers were given
         ("quiet", np.float64),  # an epoch by itself: share of `ionosphere_m` that is assumed
         ("shown", np.float64),  # and variance factor that its integers have shown so far, in units of `ionosphere_m`
     ]

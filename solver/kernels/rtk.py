@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from solver.jit import part
 from solver.kernels import Float64Array, Int32Array, Records
+from solver.kernels.differencing import GROUPS_MAX
 from solver.kernels.kalman import (
     BASE_STATES,
     add_state,
@@ -28,6 +29,7 @@ __all__ = [
     "NOTE",
     "choose_references",
     "find_ambiguities",
+    "fixed_factor",
     "instantaneous_differences",
     "ionosphere_factor",
     "keep_links",
@@ -540,3 +542,37 @@ def remember_phases(count: int, links: Records, ambiguity: Int32Array, offset: F
             for axis in range(3):
                 value += links[k].unit[axis] * offset[axis]
             notes[ambiguity[k]].phase_m = value
+
+
+@part
+def fixed_factor(count: int, links: Records, known: Float64Array, offset: Float64Array) -> float:
+    """Variance factor of the carriers by their residuals where integers and position are known.
+
+    Unlike innovations, these show errors that last: no ambiguity has taken them up. GLONASS is left out, for its
+    channel biases.
+
+    Args:
+        count: Number of links.
+        links: (count,).
+        known: (count,) integers up to each group's datum, cycles; NaN: not known.
+        offset: (3,) position that they give, an offset from the approximate one.
+
+    Returns:
+        Sum of squares, each less its group's weighted mean, over the redundancy; 0 where that is below four.
+    """
+    weight, mean, residual = np.zeros(GROUPS_MAX), np.zeros(GROUPS_MAX), np.empty(count)
+    total, redundancy = 0.0, -3
+    for k in range(count):
+        group = links[k].group
+        residual[k] = np.nan if links[k].channel != 0.0 else links[k].phase_m - links[k].wavelength_m * known[k]
+        for axis in range(3):
+            residual[k] += links[k].unit[axis] * offset[axis]
+        if not math.isnan(residual[k]):
+            redundancy += 1 if weight[group] > 0.0 else 0
+            weight[group] += 1.0 / links[k].phase_m2
+            mean[group] += residual[k] / links[k].phase_m2
+    for k in range(count):
+        if not math.isnan(residual[k]):
+            error = residual[k] - mean[links[k].group] / weight[links[k].group]
+            total += error * error / links[k].phase_m2
+    return total / redundancy if redundancy >= 4 else 0.0
