@@ -110,7 +110,7 @@ QUIETER: Final = (1.0, 0.5)
 """Shares of the expected ionosphere that an epoch by itself tries."""
 IONOSPHERE_LEAST: Final = 0.04
 IONOSPHERE_MOST: Final = 4.0
-"""Variance factors of 0.1 and 1 mm/km, what a calm night and an ordinary day have; beyond, single epochs are not fixed."""
+"""Variance factors of 0.1 and 1 mm/km: a calm night's, and that of a day on which single epochs are hardly fixed."""
 LEARNING_GAIN: Final = 0.1
 FIXED_GAIN: Final = 0.05
 FIXED_FACTOR_MAX: Final = 9.0
@@ -331,7 +331,7 @@ def fix(
 
 @part
 def _norm(work: Work) -> float:
-    """Squared norm of the best integers for each of them, about 1 where the covariance is true; 0 where they are few."""
+    """Squared norm of the best integers for each of them, some 1 where the covariance is true; 0 where they are few."""
     return float(work.report[NORM] / work.report[COUNT]) if work.report[COUNT] >= WHOLE_MIN else 0.0
 
 

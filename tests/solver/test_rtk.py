@@ -117,6 +117,57 @@ def test_noisy_codes_float_rather_than_fix_wrongly():
     assert wrong == 0
 
 
+def disturbed(epoch, sigma_m, seed):
+    """An epoch with another ionosphere for each satellite, m at L1."""
+    delay_m = np.random.default_rng(seed).normal(0.0, sigma_m, 400)[epoch.sat] * (1_575.42e6 / epoch.frequency_hz) ** 2
+    cycles = delay_m * epoch.frequency_hz / 299_792_458.0
+    return replace(epoch, pseudorange_m=epoch.pseudorange_m + delay_m, phase_cycles=epoch.phase_cycles - cycles)
+
+
+def alone(rover, times, sigma_m):
+    """Qualities and errors of single epochs under such an ionosphere, and what was learnt of it."""
+    state, options = RtkState(), RtkOptions(instantaneous=True)
+    fixes = []
+    for k, t in enumerate(times):
+        epoch, base = disturbed(rover.observe(KNOWN, t), sigma_m, k), BASE.observe(KNOWN, t)
+        fixes.append(process(state, epoch, base, BASE.position_m, KNOWN, options))
+    fixed = np.array([fix.quality == Quality.FIX for fix in fixes])
+    return fixed, np.array([fix.position_ecef_m - rover.position_m for fix in fixes]), state.record[0]
+
+
+def test_single_epochs_learn_that_the_ionosphere_is_quiet():
+    """0.1 mm/km, as of the winter night between two Dutch stations: what is expected at first is five times that."""
+    fixed, errors, known = alone(rover_at(50e3, 50e3, 0.0), baseline.seconds(60, 30), 0.007)
+    assert known["ionosphere_factor"] < 0.5
+    assert fixed[30:].mean() > 0.8
+    assert np.abs(errors[fixed]).max() < 0.15
+
+
+def test_single_epochs_stay_float_rather_than_wrong_in_a_stormy_ionosphere():
+    fixed, errors, known = alone(rover_at(20e3, 20e3, 0.0), baseline.seconds(60, 30), 0.15)
+    assert known["ionosphere_factor"] > 2.0
+    assert fixed.mean() < 0.1
+    assert (np.abs(errors[fixed]) < 0.5).all()
+
+
+def test_single_epochs_tell_the_velocity():
+    rover = rover_at(100.0, 0.0, 0.0, velocity_mps=(3.0, -2.0, 1.0))
+    fixes, _ = run(rover, baseline.seconds(1), RtkOptions(instantaneous=True))
+    assert fixes[0].velocity_ecef_mps == pytest.approx([3.0, -2.0, 1.0], abs=0.1)
+
+
+@pytest.mark.parametrize("instantaneous", [True, False])
+def test_carriers_that_are_noisy_are_found_to_be_so(instantaneous):
+    """As those of two monitors in Tibet; the covariance of what is fixed says so."""
+    state = RtkState()
+    options = RtkOptions(instantaneous=instantaneous)
+    fixes, errors = run(rover_at(300.0, 0.0, 0.0, phase_m=0.006), baseline.seconds(90), options, state=state)
+    assert state.record["phase_factor"][0] > 2.0
+    fixed = [k for k in range(45, 90) if fixes[k].quality == Quality.FIX]
+    sigma_m = np.median([np.sqrt(np.trace(fixes[k].position_covariance_m2)) for k in fixed])
+    assert 0.5 < np.sqrt((errors[fixed] ** 2).sum(axis=1).mean()) / sigma_m < 2.0
+
+
 def with_channel_bias(epoch, slope_m):
     """An epoch of a receiver whose GLONASS carriers are longer by so much for each channel number."""
     first = np.array([name[:1] == "1" for name in np.array(RINEX_CODE)[epoch.signal]])

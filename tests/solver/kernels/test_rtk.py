@@ -1,10 +1,11 @@
-"""Steps of an epoch: carriers that fade."""
+"""Steps of an epoch: carriers that fade, turn by half a cycle, and tell how noisy they are."""
 
 import numpy as np
 import pytest
 
 from solver.kernels import rtk
 from solver.kernels.differencing import LINK
+from solver.model import HALF_CYCLE
 
 WAVELENGTH_M = 0.2363
 
@@ -62,3 +63,50 @@ def test_a_satellite_that_is_weak_from_the_start_is_measured_by_lower_ones():
 def test_what_was_strongest_is_forgotten_slowly():
     _, _, notes = weighed(carriers([40.0, 47.0]), [45.0, 45.0], dt_s=100.0)
     assert notes["cn0_dbhz"][:, 0] == pytest.approx([45.0 - 100.0 * rtk.FADE_FORGET_DB_S, 47.0])
+
+
+def in_all_directions(count):
+    """Carriers of one group from all over the sky."""
+    links = carriers([45.0] * count)
+    up = np.abs(np.random.default_rng(1).normal(size=(count, 3)))
+    links["unit"] = up / np.linalg.norm(up, axis=1, keepdims=True)
+    return links
+
+
+def differenced(links, half):
+    """Slips by time differences against an epoch with phases of zero, where some carriers' polarity was not known."""
+    places, notes = np.arange(len(links), dtype=np.int32), np.zeros(len(links), rtk.NOTE)
+    notes["half"] = half
+    slipped = np.zeros(len(links), np.bool_)
+    rtk.time_differences(len(links), links, 10**9, 0, places, notes, 0.02, slipped, np.empty(3), np.empty((3, 3)))
+    return slipped
+
+
+def test_a_polarity_that_becomes_known_is_a_slip_where_the_other_carriers_cannot_tell():
+    """As a NEO-M8P's in Galway: 286 carriers turned by half a cycle when it was known, with unbroken lock times."""
+    few, many = in_all_directions(4), in_all_directions(9)
+    assert differenced(few, half=HALF_CYCLE).all()
+    assert not differenced(few, half=0).any()
+    assert not differenced(many, half=HALF_CYCLE).any()
+    many["phase_m"][3] = 0.5 * WAVELENGTH_M
+    assert differenced(many, half=HALF_CYCLE).tolist() == [k == 3 for k in range(9)]
+    still = in_all_directions(4)
+    still["flags"] = HALF_CYCLE
+    assert not differenced(still, half=HALF_CYCLE).any()
+
+
+def test_residuals_of_fixed_carriers_tell_their_noise_as_least_squares_does():
+    rng = np.random.default_rng(2)
+    factors = []
+    for _ in range(200):
+        links = in_all_directions(12)
+        links["group"][6:] = 1
+        known = rng.integers(-50, 50, 12).astype(float)
+        links["phase_m"] = known * WAVELENGTH_M + links["group"] * 0.3 + rng.normal(0.0, 0.006, 12)
+        design = np.column_stack([-links["unit"], links["group"] == 0, links["group"] == 1])
+        measured = links["phase_m"] - known * WAVELENGTH_M
+        solution, residual, _, _ = np.linalg.lstsq(design, measured, rcond=None)
+        factors.append(rtk.fixed_factor(12, links, known, solution[:3].copy()))
+        assert factors[-1] == pytest.approx(residual[0] / 1e-5 / 7, rel=1e-6)
+    assert np.mean(factors) == pytest.approx(3.6, rel=0.1)  # 6 mm where 3.2 mm are expected
+    assert rtk.fixed_factor(12, links, np.full(12, np.nan), np.zeros(3)) == 0.0
