@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.jit import kernel, part
 from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
 from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals
@@ -63,6 +64,8 @@ HOLD_CYCLES: Final = 0.1
 HOLD_GATE: Final = 4.0
 NOISE_DBHZ: Final = 36.0
 """C/N0 at which the noise law's variance is twice that of a strong signal."""
+CLOCK_MPS: Final = 5e-12 * SPEED_OF_LIGHT_MPS
+"""A satellite's clock may go wrong by so much beyond its broadcast drift: 5e-12, the stability that RTKLIB assumes."""
 NEAR_M: Final = 100.0
 """Error of an approximate position that lines of sight and models do not mind."""
 GAP_S: Final = 300.0
@@ -187,7 +190,8 @@ def locate(
     _expect_atmosphere(base_m, how, known, now)
     factors[0], factors[1] = known.code_factor, known.phase_factor
     now.phase_scale = known.phase_factor
-    count = keep_links(count, how.elevation_mask_rad, how.cn0_min_dbhz, now.delay_m, factors, work.links)
+    clock_m = CLOCK_MPS * (time_ns - base_time_ns) * 1e-9
+    count = keep_links(count, how.elevation_mask_rad, how.cn0_min_dbhz, now.delay_m, clock_m, factors, work.links)
     sort_links(count, work.links, work.order)
     redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
     if redundancy < 0:

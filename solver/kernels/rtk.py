@@ -74,6 +74,7 @@ def keep_links(
     elevation_min: float,
     cn0_min_dbhz: float,
     baseline_delay: float,
+    clock_m: float,
     noise_factor: Float64Array,
     links: Records,
 ) -> int:
@@ -84,6 +85,7 @@ def keep_links(
         elevation_min: Elevation mask, rad.
         cn0_min_dbhz: Least C/N0.
         baseline_delay: Standard deviation of the differential zenith ionosphere, for the codes, m at L1.
+        clock_m: Standard deviation of what the satellites' clocks do between base's and rover's epoch.
         noise_factor: (2,) variance factors of code and phase.
         links: (count,) compacted in place.
 
@@ -98,7 +100,7 @@ def keep_links(
         delay = baseline_delay * links[k].slant * links[k].ionosphere
         links[left] = links[k]
         links[left].code_m2 = links[k].code_m2 * noise_factor[0] + delay * delay
-        links[left].phase_m2 = links[k].phase_m2 * noise_factor[1]
+        links[left].phase_m2 = links[k].phase_m2 * noise_factor[1] + clock_m * clock_m
         left += 1
     return left
 

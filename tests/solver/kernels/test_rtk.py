@@ -110,3 +110,10 @@ def test_residuals_of_fixed_carriers_tell_their_noise_as_least_squares_does():
         assert factors[-1] == pytest.approx(residual[0] / 1e-5 / 7, rel=1e-6)
     assert np.mean(factors) == pytest.approx(3.6, rel=0.1)  # 6 mm where 3.2 mm are expected
     assert rtk.fixed_factor(12, links, np.full(12, np.nan), np.zeros(3)) == 0.0
+
+
+def test_a_base_epoch_of_some_seconds_ago_makes_carriers_less_sure_by_what_satellite_clocks_do():
+    links = carriers([45.0, 45.0])
+    kept = rtk.keep_links(2, 0.1, 25.0, 0.0, 0.015, np.array([1.0, 2.0]), links)  # ten seconds
+    assert kept == 2
+    assert links["phase_m2"] == pytest.approx([2e-5 + 0.015**2] * 2)
