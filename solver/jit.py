@@ -38,7 +38,7 @@ def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     Division by zero gives inf or NaN as in numpy; floating point is strict (no fastmath), since NaN is data here.
     """
-    numba.config.CACHE_DIR = str(cache_root() / _source_digest(function.__module__))  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = _cache_of(function.__module__, os.environ.get("NUMBA_CACHE_DIR"))  # type: ignore[attr-defined]
     compiled: Callable[_P, _R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     return compiled
 
@@ -59,9 +59,15 @@ def part(function: Callable[_P, _R]) -> Callable[_P, _R]:
     LLVM optimises and translates a `kernel` once by itself and again with each kernel that calls it; a part, just once
     there. Called from Python it is compiled like a kernel.
     """
-    numba.config.CACHE_DIR = str(cache_root() / _source_digest(function.__module__))  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = _cache_of(function.__module__, os.environ.get("NUMBA_CACHE_DIR"))  # type: ignore[attr-defined]
     compiled: Callable[_P, _R] = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")(function)
     return compiled
+
+
+@cache
+def _cache_of(module: str, root: str | None) -> str:
+    """The folder of a module's compiled kernels, for a value of `NUMBA_CACHE_DIR`: looked for once, not by kernel."""
+    return str(cache_root() / _source_digest(module))
 
 
 @cache

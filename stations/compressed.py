@@ -10,9 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import hatanaka
-import ncompress
-
 from caster.errors import SourceError
 
 __all__ = ["is_compressed", "read_plain"]
@@ -48,16 +45,29 @@ def read_plain(path: Path) -> bytes:
         raise SourceError(f"{path}: {error.strerror or error}") from None
     except (EOFError, ValueError, RuntimeError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
         raise SourceError(f"{path}: damaged compressed file: {error}") from None
-    except hatanaka.HatanakaException as error:
-        raise SourceError(f"{path}: damaged CRINEX file: {error}") from None
     return data
 
 
 def _opener(data: bytes) -> Callable[[bytes], bytes] | None:
     """What undoes the outer compression; None where there is none."""
     if _CRINEX_LABEL in data[:_MAX_HEAD]:
-        return hatanaka.crx2rnx  # type: ignore[no-any-return]
+        return _uncrinex
     return next((opener for magic, opener in _OPENERS.items() if data.startswith(magic)), None)
+
+
+def _uncrinex(data: bytes) -> bytes:
+    import hatanaka
+
+    try:
+        return hatanaka.crx2rnx(data)  # type: ignore[no-any-return]
+    except hatanaka.HatanakaException as error:
+        raise ValueError(f"of CRINEX: {error}") from None
+
+
+def _uncompress(data: bytes) -> bytes:
+    import ncompress
+
+    return ncompress.decompress(data)  # type: ignore[no-any-return]
 
 
 def _limited(stream: io.BufferedIOBase) -> bytes:
@@ -79,5 +89,5 @@ _OPENERS: Final[dict[bytes, Callable[[bytes], bytes]]] = {
     b"\xfd7zXZ\x00": lambda data: _limited(lzma.LZMAFile(io.BytesIO(data))),
     b"BZh": lambda data: _limited(bz2.BZ2File(io.BytesIO(data))),
     b"PK\x03\x04": _unzip,
-    b"\x1f\x9d": ncompress.decompress,
+    b"\x1f\x9d": _uncompress,
 }

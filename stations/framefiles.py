@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from caster.codec.rtcm import FrameReader, is_msm, message_type
 from caster.codec.rtcm.layouts import LEGACY_TYPES
@@ -22,6 +20,9 @@ from caster.epochs import EpochAssembler
 from caster.errors import SourceError
 from solver.timescale import from_unix
 from stations.compressed import is_compressed, read_plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["DATE_ASSUMED", "Facts", "learn", "open_recording", "read_frames", "written_ns"]
 
@@ -63,7 +64,7 @@ def open_recording(path: Path) -> Iterator[IO[bytes]]:
         raise SourceError(f"{path}: {error.strerror or error}") from None
 
 
-def read_frames(path: Path, reader: FrameReader, console: Console | None = None, title: str = "") -> Iterator[bytes]:
+def read_frames(path: Path, reader: FrameReader, console: "Console | None" = None, title: str = "") -> Iterator[bytes]:
     """All good frames of a recording, with a progress bar on a terminal where it is long.
 
     Args:
@@ -72,6 +73,8 @@ def read_frames(path: Path, reader: FrameReader, console: Console | None = None,
         console: Where the progress is shown; None: nowhere.
         title: What is being done.
     """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
     shown = console is not None and console.is_terminal
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with open_recording(path) as data:
@@ -86,7 +89,7 @@ def read_frames(path: Path, reader: FrameReader, console: Console | None = None,
     yield from reader.finish()
 
 
-def learn(path: Path, stated_ns: int | None = None, console: Console | None = None) -> Facts:
+def learn(path: Path, stated_ns: int | None = None, console: "Console | None" = None) -> Facts:
     """Go through a recording for its date and its GLONASS channels.
 
     Args:

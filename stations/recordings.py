@@ -8,15 +8,12 @@ a session share, so that one which has none (a base's stream) is served by anoth
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caster.codec import sbf
-from caster.codec.rinex.header import Header
-from caster.codec.rinex.navigation import read_navigation
-from caster.codec.rinex.observation import ObservationFile
 from caster.codec.sbf_navigation import RAW_NAVIGATION, take_raw
 from caster.codec.subframes import SubframeCollector
 from caster.codec.ubx import RAW, RAWX, SFRB, SFRBX, SYNC, measured_epoch, ubx_messages
@@ -31,6 +28,9 @@ from solver.model import Epoch
 from solver.signals import GLONASS, PRN_PER_SYSTEM
 from stations.compressed import read_plain
 from stations.framefiles import DATE_ASSUMED, written_ns
+
+if TYPE_CHECKING:
+    from caster.codec.rinex.header import Header
 
 __all__ = ["Recording", "Session", "UndatedError", "station_of_header"]
 
@@ -94,6 +94,8 @@ class Session:
         own = Session()  # what another file has said before counts as well
         own._channels = self._channels
         if _is_rinex(data):
+            from caster.codec.rinex.navigation import read_navigation
+
             navigation = _named(path, read_navigation, data)
             own.ephemerides.update(navigation.ephemerides)
             self.warnings += [f"{path}: {warning}" for warning in navigation.warnings]
@@ -141,6 +143,8 @@ class Session:
         if data[20:21] in b"NGH" and data[20:21]:
             self.read_navigation(path)
             return
+        from caster.codec.rinex.observation import ObservationFile
+
         file = _named(path, ObservationFile, data)
         known = {slot + 1: int(channel) for slot, channel in enumerate(self._channels) if -7 <= channel <= 6}
         recording.epochs += list(file.epochs(known))
@@ -243,7 +247,7 @@ class Session:
         return [epoch for epoch in epochs if len(epoch)]
 
 
-def station_of_header(header: Header) -> StationDescription:
+def station_of_header(header: "Header") -> StationDescription:
     """What a RINEX header says of a station, the position moved from the marker to the antenna reference point."""
     position = header.position_ecef_m.copy()
     if np.linalg.norm(np.nan_to_num(position)) > _EARTH_RADIUS_MIN_M:

@@ -1,7 +1,7 @@
 """Post-processing: recordings in, a fix per epoch out. `dipper solve` prints what comes from here.
 
-Each mode is a function from a `Job` to fixes; `MODES` names them. Corrections come from the latest base epoch that is
-not later than the rover's, as a rover in the field would have it.
+Each mode is a function from a `Job` to fixes; `MODES` names them; it imports its own solver alone. Corrections come
+from the latest base epoch that is not later than the rover's, as a rover in the field would have it.
 """
 
 import gc
@@ -10,31 +10,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caster.errors import ConfigError, SourceError
-from solver.antenna import Antenna
-from solver.base_stream import BaseStream
-from solver.dgnss import Corrections, DgnssOptions, DgnssState, advance, corrections
 from solver.model import Ephemerides, Epoch, Fix, Quality
-from solver.moving_base import MovingBaseState, process_moving
 from solver.observed import Selection
-from solver.rtk import RtkOptions, RtkState, Workspace, process
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS, signal
-from solver.spp import SppOptions, solve
+from solver.spp import SppOptions, solve, solve_all
 from solver.timescale import NS, to_datetime
 from stations.recordings import Recording, Session, UndatedError
-from stations.static import antennas_of, fix_of, solve_session
+
+if TYPE_CHECKING:
+    from solver.antenna import Antenna
+    from solver.rtk import RtkOptions
 
 __all__ = ["MODES", "Job", "Summary", "base_position", "prepare", "run", "signal_mask"]
 
 _TOLERANCE_NS: Final = 5_000_000
 _FAR_M: Final = 100.0
 _CHECK_EPOCHS: Final = 20
-_BASE_AGE_MAX_NS: Final = round(RtkOptions().age_max_s * NS)
+_BASE_AGE_MAX_NS: Final = 60 * NS
+"""As of `solver.rtk.RtkOptions.age_max_s`, which is the longest of all modes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Job:
     selection: Selection
     instantaneous: bool = False
     warnings: list[str] = field(default_factory=list)
-    antennas: tuple[Antenna, Antenna] | None = None
+    antennas: "tuple[Antenna, Antenna] | None" = None
 
 
 @dataclass(slots=True)
@@ -161,11 +160,15 @@ def prepare(
         return job
     if job.rover[0].time_ns > job.base[-1].time_ns + _BASE_AGE_MAX_NS or job.rover[-1].time_ns < job.base[0].time_ns:
         warnings.append(f"the base observed {_span(job.base)}, the rover {_span(job.rover)}: not at the same time")
+    if not antex:
+        return replace(job, base_ecef_m=base_position(fixed, ephemerides, base_ecef_m, warnings))
+    from stations.static import antennas_of
+
     names = [(who.station.antenna, who.station.antenna_serial) for who in (moving, fixed)]
     return replace(
         job,
         base_ecef_m=base_position(fixed, ephemerides, base_ecef_m, warnings),
-        antennas=antennas_of(antex, names, warnings) if antex else None,
+        antennas=antennas_of(antex, names, warnings),
     )
 
 
@@ -237,36 +240,30 @@ def run(job: Job) -> Iterator[Fix]:
 
 def _single(job: Job) -> Iterator[Fix]:
     """Each epoch by itself, starting from the one before."""
-    options, previous = SppOptions(job.selection), None
-    for epoch in job.rover:
-        fix = solve(epoch, job.ephemerides, options, previous)
-        previous = fix if fix.quality else previous
-        yield fix
+    yield from solve_all(job.rover, job.ephemerides, SppOptions(job.selection))
 
 
 def _dgnss(job: Job) -> Iterator[Fix]:
     """Codes corrected by the base's."""
-    options = DgnssOptions(SppOptions(job.selection))
-    state: DgnssState | None = None
-    for epoch, corrected in _with_corrections(job):
-        state, fix = advance(state, epoch, corrected, job.ephemerides, options)
-        yield fix
+    from solver.dgnss import DgnssOptions, advance_all
+
+    latest = _latest(job)
+    yield from advance_all(
+        job.rover, job.base, latest, job.base_ecef_m, job.ephemerides, DgnssOptions(SppOptions(job.selection))
+    )
 
 
-def _with_corrections(job: Job) -> Iterator[tuple[Epoch, Corrections | None]]:
-    """Each rover epoch with the corrections of the latest base epoch."""
-    latest: Corrections | None = None
-    used = place = 0
-    for epoch in job.rover:
-        while place < len(job.base) and job.base[place].time_ns <= epoch.time_ns + _TOLERANCE_NS:
-            place += 1
-        if place > used:
-            latest, used = corrections(job.base[place - 1], job.base_ecef_m, job.ephemerides), place
-        yield epoch, latest
+def _latest(job: Job) -> NDArray[np.int64]:
+    """(rover epochs,) the latest base epoch at each rover epoch; -1: there is none yet."""
+    base_ns = np.array([epoch.time_ns for epoch in job.base], np.int64)
+    rover_ns = np.array([epoch.time_ns for epoch in job.rover], np.int64)
+    return np.searchsorted(base_ns, rover_ns + _TOLERANCE_NS, side="right") - 1
 
 
 def _with_base(job: Job) -> Iterator[tuple[Epoch, Epoch | None]]:
     """Each rover epoch with the latest base epoch; what a base at rest lost of it is taken from those before."""
+    from solver.base_stream import BaseStream
+
     place, stream = 0, BaseStream()
     latest: Epoch | None = None
     standing = bool(np.isfinite(job.base_ecef_m).all())
@@ -278,8 +275,10 @@ def _with_base(job: Job) -> Iterator[tuple[Epoch, Epoch | None]]:
         yield epoch, latest
 
 
-def _options(job: Job) -> RtkOptions:
+def _options(job: Job) -> "RtkOptions":
     """How a job's ambiguities are resolved epoch by epoch."""
+    from solver.rtk import RtkOptions
+
     return RtkOptions(
         instantaneous=job.instantaneous,
         signals=signal_mask(job.selection),
@@ -289,6 +288,8 @@ def _options(job: Job) -> RtkOptions:
 
 def _relative(job: Job) -> Iterator[Fix]:
     """Ambiguities resolved against the base; single positions where the base is of no use."""
+    from solver.rtk import RtkState, Workspace, process
+
     options = _options(job)
     alone = SppOptions(job.selection)
     state, workspace = RtkState(), Workspace()
@@ -319,11 +320,16 @@ def _kinematic(job: Job) -> Iterator[Fix]:
 
 def _static(job: Job) -> Iterator[Fix]:
     """A rover at rest: one fix of all data."""
+    from stations.static import fix_of, solve_session
+
     yield fix_of(solve_session(job))
 
 
 def _moving_base(job: Job) -> Iterator[Fix]:
     """A rover relative to a base that moves as well; single positions where there is no vector."""
+    from solver.moving_base import MovingBaseState, process_moving
+    from solver.rtk import Workspace
+
     options, alone = _options(job), SppOptions(job.selection)
     state, workspace = MovingBaseState(), Workspace()
     for epoch, base in _with_base(job):

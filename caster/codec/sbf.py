@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pysbf2 import SBFReader
 
 from caster.codec.rtcm.ephemeris import to_record
 from caster.codec.rtcm.messages import Message
@@ -366,6 +365,8 @@ def ionosphere(block: bytes) -> NDArray[np.float64]:
 
 def _parsed(block: bytes) -> dict[str, Any]:
     """A block's fields by pysbf2's names."""
+    from pysbf2 import SBFReader  # a third of what reading any other recording would have to load
+
     try:
         return dict(vars(SBFReader.parse(block)))
     except Exception as error:  # pysbf2 lets errors of struct and of lookups through

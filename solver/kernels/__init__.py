@@ -10,5 +10,8 @@ Float32Array: TypeAlias = NDArray[np.float32]
 Float64Array: TypeAlias = NDArray[np.float64]
 Int16Array: TypeAlias = NDArray[np.int16]
 Int32Array: TypeAlias = NDArray[np.int32]
+Int64Array: TypeAlias = NDArray[np.int64]
 Records: TypeAlias = NDArray[Any]
-"""Arrays of `solver.model.KEPLER` or `GLONASS_STATE`."""
+"""Arrays of `solver.model.KEPLER`, `GLONASS_STATE` or another structure."""
+Record: TypeAlias = Any
+"""A row of such an array."""

@@ -19,6 +19,7 @@ __all__ = [
     "klobuchar_beidou",
     "klobuchar_gps",
     "niell_mapping",
+    "pierce_angle",
     "slant_ionosphere",
     "zenith_troposphere",
 ]
@@ -86,6 +87,12 @@ def ionosphere_mapping(elevation: float) -> float:
     """Slant over vertical delay of a thin shell at 350 km."""
     sine = _SHELL_RADIUS_M / (_SHELL_RADIUS_M + _SHELL_M) * math.cos(elevation)
     return 1.0 / math.sqrt(1.0 - sine * sine)
+
+
+@kernel
+def pierce_angle(elevation: float) -> float:
+    """Arc (rad) along the Earth from a receiver to where a ray pierces a thin shell at 350 km."""
+    return 0.5 * math.pi - elevation - math.asin(_SHELL_RADIUS_M / (_SHELL_RADIUS_M + _SHELL_M) * math.cos(elevation))
 
 
 @kernel

@@ -29,7 +29,7 @@ from solver.signals import (
     SYSTEMS,
 )
 
-__all__ = ["beidou2_code_bias", "group_delay"]
+__all__ = ["beidou2_code_bias", "delay_sigma", "group_delay"]
 
 _FIELDS = (
     "tgd1", "tgd2", "tgd_b1cp", "tgd_b2ap", "tgd_b2bi", "isc_l1ca", "isc_l2c", "isc_l5i", "isc_l5q", "isc_l1cd",
@@ -49,7 +49,8 @@ _RULES: tuple[tuple[str, tuple[NavMessage, ...], str, str], ...] = (
     ("GJ", _GPS, "5I", "+tgd1 -isc_l5i"),
     ("GJ", _GPS, "5Q 5X", "+tgd1 -isc_l5q"),
     ("GJ", _GPS, "1C 1P 1W 1Y 1S 1L 1X 1Z 1B 1E", "+tgd1"),
-    ("GJ", _GPS, "2P 2W 2Y 2C 2S 2L 2X 2D 5I 5Q 5X", "+g*tgd1"),
+    ("GJ", _GPS, "2P 2W 2Y 2C 2S 2L 2X 2D", "+g*tgd1"),
+    ("GJ", _GPS, "5I 5Q 5X", "+tgd1"),
     ("E", (NavMessage.INAV,), "1A 1B 1C 1X 1Z", "+tgd2"),
     ("E", (NavMessage.INAV,), "7I 7Q 7X", "+g*tgd2"),
     ("E", (NavMessage.INAV,), "5I 5Q 5X 8I 8Q 8X 6A 6B 6C 6X 6Z", "+tgd2 -tgd1 +g*tgd1"),
@@ -63,9 +64,8 @@ _RULES: tuple[tuple[str, tuple[NavMessage, ...], str, str], ...] = (
     ("C", _CNV, "1D 1P 1X 2I 2Q 2X", "+tgd_b1cp"),
     ("C", _CNV, "5D 5P 5X", "+tgd_b2ap"),
     ("C", _CNV, "7D 7P 7Z", "+tgd_b2bi"),
-    # D1 and D2 say nothing of B1C, B2a and B2b: the neighbouring signal of the same satellite is the best guess.
+    # D1 and D2 say nothing of B1C, B2a and B2b: the first is B1I's neighbour, the others are left at B3I's zero.
     ("C", _D, "1D 1P 1X", "+tgd1"),
-    ("C", _D, "5D 5P 5X 7D 7P 7Z", "+tgd2"),
     ("I", (NavMessage.LNAV,), "9A 9B 9C 9X", "+tgd1"),
     ("I", (NavMessage.LNAV,), "5A 5B 5C 5X 1D 1P 1X", "+g*tgd1"),
 )  # fmt: skip
@@ -97,6 +97,35 @@ def _weights() -> tuple[np.ndarray, np.ndarray]:
 
 
 _FACTORS, _COUNT = _weights()
+
+_GUESSES: tuple[tuple[str, tuple[NavMessage, ...], str, float], ...] = (
+    ("GJ", (NavMessage.LNAV,), "2C 2S 2L 2X 1S 1L 1X", 0.3),
+    ("GJ", (NavMessage.LNAV,), "5I 5Q 5X", 1.0),
+    ("C", _D, "1D 1P 1X", 0.6),
+    ("C", _D, "5D 5P 5X 7D 7P 7Z", 2.0),
+)
+"""Standard deviation (m) of delays that a message does not tell: how far satellites of one system differ from the rules
+above, after the ionosphere-free pair of signals whose delays are told (recordings of 2018 to 2026)."""
+
+
+def _guess_sigmas() -> np.ndarray:
+    """The guesses as an array: (message, signal), 0 where the delay is told."""
+    sigma_m = np.zeros((len(NavMessage), SIGNAL_COUNT))
+    for systems, messages, codes, guess_m in _GUESSES:
+        for number, code in enumerate(RINEX_CODE):
+            if code and code in codes.split() and SYSTEMS[number // SIGNALS_PER_SYSTEM] in systems:
+                sigma_m[list(messages), number] = guess_m
+    return sigma_m
+
+
+_GUESS_M = _guess_sigmas()
+
+
+@kernel
+def delay_sigma(kepler: Records, row: int, signal: int) -> float:
+    """Standard deviation (m) of a signal's group delay where the message does not tell it, else 0; as `group_delay`."""
+    system = signal // SIGNALS_PER_SYSTEM
+    return 0.0 if system == GLONASS or system == SBAS else float(_GUESS_M[kepler[row].message, signal])
 
 
 @kernel

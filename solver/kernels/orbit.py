@@ -351,23 +351,31 @@ def travel(state: Float64Array, x_m: float, y_m: float, z_m: float) -> tuple[flo
     return distance, dx / distance, dy / distance, dz / distance
 
 
+_RANGE_ERROR_M = np.array([0.6, 2.0, 0.3, 2.0, 0.7, 0.8, 1.0])
+"""Error of a range by broadcast orbit and clock as satellites have it by system, RMS (Montenbruck et al. 2018, GPS
+Solutions 22:20, table 3; BeiDou: BDS-3's with a margin for BDS-2; SBAS, NavIC: not known so well)."""
+_GEO_ERROR_M = 2.0
+_USUAL_PROMISE_M = np.array([2.8, 5.0, 3.12, 4.0, 4.0, 2.0, 2.8])
+"""Accuracy that the system's healthy satellites promise: URA index 1, Galileo's one SISA, BeiDou's URAI 0."""
+
+
 @kernel
 def ephemeris_variance(kepler: Records, glonass: Records, time_ns: int, sat: int, row: int) -> float:
-    """Variance (m^2) of a range due to the broadcast orbit and clock: half the promised accuracy, a floor, and age.
+    """Variance (m^2) of a range due to the broadcast orbit and clock.
 
-    A URA bounds what a system promises and lies at about twice the error seen (Montenbruck et al. 2018, SISRE). The
-    floor is the constellation's own error; past half of its validity an orbit decays with the square of time, to about
-    10 m at the limit.
+    What a system promises bounds its error by ten times or by two, as the system likes, so it only tells that a
+    satellite is worse than usual: its constellation's own error grows in proportion. Past half of its validity an orbit
+    decays with the square of time, to about 10 m at the limit.
     """
     system = sat // 64
     if system == GLONASS or system == SBAS:
-        accuracy, age = glonass[row].accuracy_m, abs(time_ns - glonass[row].toe_ns) * 1e-9
-        floor = 2.0
+        promised, age = glonass[row].accuracy_m, abs(time_ns - glonass[row].toe_ns) * 1e-9
+        usual = _RANGE_ERROR_M[system]
     else:
-        accuracy, age = kepler[row].accuracy_m, abs(time_ns - kepler[row].toe_ns) * 1e-9
-        floor = 0.5
-        if system == BEIDOU:
-            floor = 2.0 if is_beidou_geo(kepler[row].sqrt_a, kepler[row].i0) else 0.8
-    promised = 0.5 * accuracy if accuracy > 0.0 else 0.0
+        promised, age = kepler[row].accuracy_m, abs(time_ns - kepler[row].toe_ns) * 1e-9
+        is_geo = system == BEIDOU and is_beidou_geo(kepler[row].sqrt_a, kepler[row].i0)
+        usual = _GEO_ERROR_M if is_geo else _RANGE_ERROR_M[system]
+    if promised > _USUAL_PROMISE_M[system]:  # not so where none is promised, which is NaN
+        usual *= promised / _USUAL_PROMISE_M[system]
     late = 10.0 * max(0.0, 2.0 * age / AGE_LIMIT_S[system] - 1.0) ** 2
-    return float(promised * promised + floor * floor + late * late)
+    return float(usual * usual + late * late)

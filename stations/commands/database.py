@@ -1,6 +1,5 @@
 """What the commands share that work on the service's database, whether the service runs or not."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -29,6 +28,8 @@ def with_database(data_dir: Path | None, config: Path | None, work: "Callable[[D
         ConfigError: There is none, and none can be made.
         DipperError: It fails.
     """
+    import asyncio
+
     from caster.config import load_config
     from caster.database import Database
 

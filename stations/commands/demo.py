@@ -1,8 +1,6 @@
 """`dipper demo`: a whole service on this computer, with real observations."""
 
-import asyncio
 import contextlib
-import subprocess
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +9,8 @@ import typer
 from caster.errors import SourceError
 
 if TYPE_CHECKING:
+    import subprocess
+
     from rich.console import Console
 
     from stations.demo import Demo
@@ -31,6 +31,7 @@ def demo(
 
     Example: dipper demo --seconds 30
     """
+    import asyncio
     import logging
 
     import structlog
@@ -48,6 +49,8 @@ def demo(
 
 
 async def _run(running: "Demo", console: "Console", seconds: float | None) -> None:
+    import asyncio
+
     from caster.warmup import prune_cache, warm_up
     from caster.warmup_steps import service_steps
     from stations.demo import compile_reading
@@ -73,6 +76,8 @@ async def _run(running: "Demo", console: "Console", seconds: float | None) -> No
 
 async def _show(running: "Demo", console: "Console", started_s: float, seconds: float | None) -> None:
     """Show what happens until the time is over; on something that is no terminal, a line now and then."""
+    import asyncio
+
     from rich.live import Live
 
     from stations.demo_view import line, tables

@@ -192,15 +192,15 @@ def _solve_static(job: "Job", line: "Callable[[Fix], str]", file: IO[str], plot:
 
 def _shown(job: "Job") -> "Iterator[Fix]":
     """The fixes, with a progress bar where the error output is a terminal."""
+    from stations.solve import run
+
+    if not sys.stderr.isatty():
+        yield from run(job)
+        return
     from rich.console import Console
     from rich.progress import track
 
-    from stations.solve import run
-
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from run(job)
-        return
     yield from track(run(job), description=job.mode, total=len(job.rover), console=console, transient=True)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solver.dgnss import DgnssOptions, DgnssState, advance, corrections
+from solver.dgnss import DgnssOptions, DgnssState, advance, advance_all, corrections
 from solver.model import SLIP, Epoch, Fix, Quality
 from solver.observed import Selection
 from solver.spp import SppOptions
@@ -136,3 +136,25 @@ def test_an_epoch_of_nothing_keeps_the_state_and_names_the_reason(session):
     kept, fix = advance(state, blank, corrected, session.ephemerides, options())
     assert kept is not None
     assert fix.quality == Quality.NONE or np.isfinite(fix.position_ecef_m).all()
+
+
+def test_a_whole_recording_has_the_fixes_of_its_epochs_in_turn(session):
+    """With a base that falls silent, comes back, and codes of a city amid it: every way out of the kernel is taken."""
+    rng = np.random.default_rng(5)
+    late = rng.uniform(20.0, 80.0, 448) * (rng.random(448) < 0.6)
+    rover = [
+        replace(epoch, pseudorange_m=epoch.pseudorange_m + late[epoch.sat] * (150 <= k < 180))
+        for k, epoch in enumerate(session.rover[:200])
+    ]
+    base_of = np.array([-1, -1, *range(2, 40), *([40] * 60), *range(100, 200)])
+    whole = list(
+        advance_all(rover, session.base[:200], base_of, session.base_ecef_m, session.ephemerides, options("GEC"))
+    )
+    state: DgnssState | None = None
+    for k, (epoch, fix) in enumerate(zip(rover, whole, strict=True)):
+        base = session.base[base_of[k]]
+        corrected = corrections(base, session.base_ecef_m, session.ephemerides) if base_of[k] >= 0 else None
+        state, alone = advance(state, epoch, corrected, session.ephemerides, options("GEC"))
+        assert (fix.quality, fix.reason) == (alone.quality, alone.reason)
+        assert fix.position_ecef_m == pytest.approx(alone.position_ecef_m, abs=1e-6)
+    assert {fix.quality for fix in whole} == {Quality.SINGLE, Quality.DGNSS}

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from solver.kernels.observed import choose_rows, old_beidou
 from solver.model import KEPLER, Ephemerides, Epoch
 from solver.observed import Selection, observe
-from solver.signals import SIGNALS_PER_SYSTEM, SYSTEMS, satellite_of_name, signal
+from solver.signals import SATELLITE_COUNT, SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS, satellite_of_name, signal
 
 
 def epoch(seed: int, rows: int = 120) -> Epoch:
@@ -74,4 +75,9 @@ def test_a_beidou_satellite_without_a_modern_signal_tells_its_orbit(name: str, o
     )  # fmt: skip
     seen = observe(one, Ephemerides(kepler=record), Selection())
     assert seen.index.tolist() == [0]
-    assert seen.old_beidou.tolist() == [[5282.6, 0.96] if old else [0.0, 0.0]]
+    kept, modern, orbit = np.empty(1, np.bool_), np.empty(1, np.bool_), np.empty((1, 2))
+    sats, first, range_m = np.empty(1, np.int16), np.empty(2, np.int32), np.empty(1)
+    every = (np.ones(SATELLITE_COUNT, np.bool_), np.ones(SIGNAL_COUNT, np.bool_))
+    choose_rows(one.sat, one.signal, one.pseudorange_m, one.frequency_hz, *every, kept, sats, first, range_m, modern)
+    old_beidou(record, seen.sat, seen.index, modern, orbit)
+    assert orbit.tolist() == [[5282.6, 0.96] if old else [0.0, 0.0]]

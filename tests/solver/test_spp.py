@@ -8,7 +8,7 @@ import pytest
 from solver.model import Ephemerides, Quality
 from solver.observed import Selection, observe
 from solver.signals import SYSTEMS, signal
-from solver.spp import SppOptions, solve
+from solver.spp import SppOptions, solve, solve_all
 from tests.solver.recordings import Baseline, errors_enu_m, nagoya
 
 
@@ -124,3 +124,20 @@ def test_one_frequency_without_a_broadcast_ionosphere_still_positions(session):
     fix = solve(session.rover[0], silent, options(signals=frozenset({"G1C", "E1C", "C2I"})))
     assert fix.quality == Quality.SINGLE
     assert np.linalg.norm(fix.position_ecef_m - session.rover_ecef_m) < 15.0
+
+
+def test_a_recording_over_all_cores_has_the_fixes_of_its_epochs_in_turn(session, monkeypatch):
+    monkeypatch.setattr("solver.spp._SHARE_MIN", 40)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    whole = list(solve_all(session.rover[:150], session.ephemerides, options()))
+    previous = None
+    for epoch, fix in zip(session.rover, whole, strict=False):
+        previous = solve(epoch, session.ephemerides, options(), previous)
+        assert fix.time_ns == epoch.time_ns
+        assert fix.position_ecef_m == pytest.approx(previous.position_ecef_m, abs=1e-6)
+        assert fix.satellites.tolist() == previous.satellites.tolist()
+    assert len(whole) == 150
+
+
+def test_a_recording_of_no_epochs_has_no_fixes(session):
+    assert not list(solve_all([], session.ephemerides, options()))

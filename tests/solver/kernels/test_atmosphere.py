@@ -12,6 +12,7 @@ from solver.kernels.atmosphere import (
     klobuchar_beidou,
     klobuchar_gps,
     niell_mapping,
+    pierce_angle,
     slant_ionosphere,
     zenith_troposphere,
 )
@@ -91,3 +92,11 @@ def test_mapping_is_what_rtklib_computes(lat, elevation, days):
 def test_mappings_are_one_at_the_zenith():
     assert niell_mapping(0, 0.6, 0.0, math.pi / 2) == pytest.approx((1.0, 1.0))
     assert ionosphere_mapping(math.pi / 2) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("degrees", [5.0, 30.0, 90.0])
+def test_a_ray_pierces_the_shell_where_plane_geometry_has_it(degrees):
+    """Receiver, Earth's centre and pierce point: the law of sines gives what the mapping function is of."""
+    elevation, arc = math.radians(degrees), pierce_angle(math.radians(degrees))
+    assert 6721.0 * math.cos(elevation + arc) == pytest.approx(6371.0 * math.cos(elevation), abs=1e-6)
+    assert ionosphere_mapping(elevation) == pytest.approx(1.0 / math.sin(elevation + arc))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from solver.kernels.code_bias import beidou2_code_bias, group_delay
+from solver.kernels.code_bias import beidou2_code_bias, delay_sigma, group_delay
 from solver.model import GLONASS_STATE, KEPLER, NavMessage
 from solver.signals import satellite_of_name, signal
 from solver.timescale import from_week
@@ -45,6 +45,8 @@ CASES = [
     ("CNV2", "C5P", {"tgd_b2ap": 2.0}, 2.0),
     ("CNV3", "C7D", {"tgd_b2bi": 2.0}, 2.0),
     ("CNV1", "C6I", {"tgd_b1cp": 1.0}, 0.0),
+    ("LNAV", "G5Q", {"tgd1": 1.0}, 1.0),
+    ("D1", "C1P", {"tgd1": 1.0, "tgd2": 3.0}, 1.0),
 ]
 
 
@@ -83,3 +85,19 @@ def test_the_bias_of_beidou_2_is_the_table_s_and_that_of_others_nothing():
     assert beidou2_code_bias(c11, *meo, signal("C1P"), old, 1.0) == 0.0
     assert beidou2_code_bias(c21, *meo, b1i, old, 1.0) == 0.0
     assert beidou2_code_bias(c11, *meo, b1i, new, 1.0) == 0.0
+
+
+def test_b2a_does_not_take_the_delay_of_b2i():
+    """Receivers of 2026 repeat TGD1 as TGD2 of BDS-3, which sends no B2I: that put B2a of C33 25 m off."""
+    assert group_delay(record("D1", tgd1=-45e-9, tgd2=-45e-9), NONE, 0, signal("C5P")) == 0.0
+
+
+@pytest.mark.parametrize(
+    "message, name, told",
+    [
+        ("LNAV", "G1C", True), ("LNAV", "G2W", True), ("LNAV", "G5Q", False), ("CNAV", "G5Q", True),
+        ("INAV", "E5Q", True), ("D1", "C6I", True), ("D1", "C5P", False), ("CNV2", "C5P", True),
+    ],
+)  # fmt: skip
+def test_a_delay_that_no_message_tells_is_known_to_be_unsure(message, name, told):
+    assert (delay_sigma(record(message), 0, signal(name)) == 0.0) == told
