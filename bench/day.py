@@ -112,9 +112,14 @@ def _commands(item: Set, mode: str, out: Path, files: list[Path], rnx2rtkp: str)
 def _seconds(command: list[str]) -> tuple[float, float]:
     """Wall and processor time of a process."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
+    subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False, env=_environment())
     wall_s, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _environment() -> dict[str, str]:
+    """Python may keep bytecode, as it does of installed packages, wherever the benchmark itself may not."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _positions(out: Path) -> int:

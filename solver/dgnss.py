@@ -17,6 +17,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -37,7 +38,9 @@ _FOUND_SHARE, _FOUND_SATELLITES = 0.6, 7
 """Found again: so many of a new position's codes agree, of so many satellites."""
 _OF_BASE: Final = Selection(systems="GRESJCI", elevation_mask=float(np.radians(5.0)))
 _SHARE_MIN: Final = 256
-"""Epochs that are worth a thread of their own."""
+"""Epochs of a base that are worth a thread of their own."""
+_PART: Final = 512
+"""Epochs of a rover that are followed at once."""
 _NOWHERE: Final = np.full(3, np.nan)
 
 
@@ -240,13 +243,18 @@ class _Follower:
 
     def fixes(self) -> Iterator[Fix]:
         """A fix of each epoch."""
-        k = 0
-        while k < len(self._rover):
-            stop = self._follow(k, len(self._rover), FOLLOW, _NOWHERE)
-            yield from map(self._fix, range(k, stop))
-            if stop < len(self._rover):
-                yield self._alone(stop)
-            k = stop + 1
+        count, done = len(self._rover), 0
+        with ThreadPoolExecutor(1, thread_name_prefix="dgnss") if count > _PART else nullcontext() as pool:
+            ahead = pool.submit(self._follow, 0, _PART, FOLLOW, _NOWHERE) if pool else None
+            while done < count:
+                first, end = done, min(done + _PART, count)
+                stop = ahead.result() if ahead else self._follow(first, end, FOLLOW, _NOWHERE)
+                alone = [self._alone(stop)] if stop < end else []
+                done = stop + len(alone)
+                if pool and done < count:  # the kernel goes on while others use what it has made
+                    ahead = pool.submit(self._follow, done, min(done + _PART, count), FOLLOW, _NOWHERE)
+                yield from map(self._fix, range(first, stop))
+                yield from alone
 
     def _follow(self, first: int, stop: int, how: int, start_m: NDArray[np.float64]) -> int:
         """Let the kernel follow the rover; the epoch that it went to, exclusive, is returned."""

@@ -29,8 +29,8 @@ _KLOBUCHAR_ERROR, _CLIMATE_ERROR = 1.0, 1.5
 """Factor of the ionosphere's error: the broadcast model halves it (Klobuchar 1987); a climate alone does not."""
 _WARM_UP: Final = 32
 """Epochs that a thread solves before its own, so that what it starts from is what one thread would have."""
-_SHARE_MIN: Final = 256
-"""Epochs that are worth a thread of their own."""
+_PART: Final = 512
+"""Epochs that a thread takes at once."""
 _CHOOSE: Final = np.empty(0, np.int32)
 _REASONS: Final = {
     SINGULAR: "the geometry is singular",
@@ -85,7 +85,7 @@ def solve_all(epochs: Sequence[Epoch], ephemerides: Ephemerides, options: SppOpt
     if not epochs:
         return
     table = track(epochs)
-    count = min(os.cpu_count() or 1, max(len(table) // _SHARE_MIN, 1))
+    count = max(len(table) // _PART, 1)
     bounds = [len(table) * part // count for part in range(count + 1)]
 
     def part(place: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -94,7 +94,7 @@ def solve_all(epochs: Sequence[Epoch], ephemerides: Ephemerides, options: SppOpt
         points, used = _solve(table, begin, stop, ephemerides, options, None, _CHOOSE)
         return points[first - begin :], used[first - begin :]
 
-    with ThreadPoolExecutor(count, thread_name_prefix="single") as pool:
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="single") as pool:
         for place, (points, used) in enumerate(pool.map(part, range(count))):
             for row, time_ns in enumerate(table.time_ns[bounds[place] : bounds[place + 1]].tolist()):
                 yield _fix(time_ns, points[row], used[row])

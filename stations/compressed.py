@@ -6,17 +6,19 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from caster.errors import SourceError
 
-__all__ = ["is_compressed", "read_plain"]
+__all__ = ["ReadAhead", "is_compressed", "read_plain"]
 
 BYTES_MAX: Final = 4 << 30
 """The most that one file may hold when decompressed: a day of 1 Hz observations of all systems is about 1 GB."""
 _LAYERS_MAX: Final = 3
+_THREADS: Final = 2
 _CRINEX_LABEL: Final = b"CRINEX VERS   / TYPE"
 _MAX_HEAD: Final = 80
 
@@ -46,6 +48,24 @@ def read_plain(path: Path) -> bytes:
     except (EOFError, ValueError, RuntimeError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
         raise SourceError(f"{path}: damaged compressed file: {error}") from None
     return data
+
+
+class ReadAhead:
+    """Files that are opened by threads of their own while other work goes on; each is handed out once.
+
+    Args:
+        paths: The files.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
+        self._data: dict[Path, Future[bytes]] = {path: pool.submit(read_plain, path) for path in dict.fromkeys(paths)}
+        pool.shutdown(wait=False)
+
+    def read(self, path: Path) -> bytes:
+        """What `read_plain` says of a file."""
+        waiting = self._data.pop(path, None)
+        return waiting.result() if waiting is not None else read_plain(path)
 
 
 def _opener(data: bytes) -> Callable[[bytes], bytes] | None:

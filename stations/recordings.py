@@ -72,12 +72,16 @@ class Recording:
 class Session:
     """Files of one session, with the ephemerides and GLONASS channels that they share.
 
+    Args:
+        read: What gives the content of a file, unpacked.
+
     Attributes:
         ephemerides: All that were found so far.
         warnings: What was wrong with the navigation files.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[Path], bytes] = read_plain) -> None:
+        self._read_plain = read
         self.ephemerides = EphemerisStore(_RECORDS_PER_SATELLITE)
         self.warnings: list[str] = []
         self._channels = new_channels()
@@ -90,7 +94,7 @@ class Session:
         Raises:
             DipperError: the file cannot be read, or holds none.
         """
-        data = read_plain(path)
+        data = self._read_plain(path)
         own = Session()  # what another file has said before counts as well
         own._channels = self._channels
         if _is_rinex(data):
@@ -123,7 +127,7 @@ class Session:
         recording = Recording()
         self._undated, self._packed = 0, False
         for path in paths:
-            data = read_plain(path)
+            data = self._read_plain(path)
             if _is_rinex(data):
                 self._read_rinex(path, data, recording)
             else:

@@ -21,6 +21,7 @@ from solver.observed import Selection
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS, signal
 from solver.spp import SppOptions, solve, solve_all
 from solver.timescale import NS, to_datetime
+from stations.compressed import read_plain
 from stations.recordings import Recording, Session, UndatedError
 
 if TYPE_CHECKING:
@@ -125,8 +126,9 @@ def prepare(
     interval_s: float = 0.0,
     instantaneous: bool = False,
     antex: Path | None = None,
+    read: Callable[[Path], bytes] = read_plain,
 ) -> Job:
-    """Read the files of a job.
+    """Read the files of a job; `read` gives the content of one, unpacked.
 
     Raises:
         ConfigError: the mode is not known, or lacks what it needs.
@@ -136,7 +138,7 @@ def prepare(
         raise ConfigError(f"--mode {mode}: not one of {', '.join(sorted(MODES))}")
     if not base and mode != "single":
         raise ConfigError(f"--mode {mode} needs --base")
-    session = Session()
+    session = Session(read)
     for path in navigation:
         session.read_navigation(path)
     moving, fixed = _read_both(session, rover, base)

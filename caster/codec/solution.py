@@ -17,8 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caster.errors import FormatError
+from solver.jit import kernel, part
+from solver.kernels import Float64Array
 from solver.kernels.geodesy import ecef_from_geodetic, enu_axes, geodetic_from_ecef
 from solver.model import Fix, Quality
+from solver.quality import enu_covariance
 from solver.timescale import DAY_NS, NS, from_datetime, from_week, to_datetime, week_and_tow
 
 __all__ = ["CSV_COLUMNS", "Solution", "csv_header", "csv_line", "pos_header", "pos_line", "read_pos"]
@@ -29,6 +32,7 @@ _COLUMNS: Final = (
 )
 _VELOCITY_COLUMNS: Final = "    vn(m/s)    ve(m/s)    vu(m/s)      sdvn     sdve     sdvu    sdvne    sdveu    sdvun"
 _QUALITIES: Final = "Q=1:fix,2:float,3:sbas,4:dgps,5:single,6:ppp,ns=# of satellites"
+_LINE: Final = "%s %14.9f %14.9f %10.4f %3d %3d %8.4f %8.4f %8.4f %8.4f %8.4f %8.4f %6.2f %6.1f"
 LINES_MAX: Final = 50_000_000
 
 CSV_COLUMNS: Final = (
@@ -86,19 +90,36 @@ def pos_line(fix: Fix, *, velocity: bool = False) -> str:
     """One epoch's line; empty where the fix has no position."""
     if fix.quality == Quality.NONE:
         return ""
-    latitude, longitude, height_m = geodetic_from_ecef(*fix.position_ecef_m.tolist())
-    axes = _axes(latitude, longitude)
+    numbers = _numbers(fix.position_ecef_m, fix.position_covariance_m2)
     age_s = 0.0 if math.isnan(fix.age_s) else fix.age_s
-    line = (
-        f"{_date(fix.time_ns)} {math.degrees(latitude):14.9f} {math.degrees(longitude):14.9f} {height_m:10.4f}"
-        f" {int(fix.quality):3d} {len(fix.satellites):3d} {_deviations(axes, fix.position_covariance_m2, 8, 4)}"
-        f" {age_s:6.2f} {fix.ratio:6.1f}"
-    )
+    line = _LINE % (
+        _date(fix.time_ns), *numbers[:3], int(fix.quality), len(fix.satellites), *numbers[3:], age_s, fix.ratio
+    )  # fmt: skip
     if velocity:
+        axes = _axes(*map(math.radians, numbers[:2]))
         east, north, up = (axes @ np.nan_to_num(fix.velocity_ecef_mps)).tolist()
         deviations = _deviations(axes, fix.velocity_covariance_m2s2, 8, 5)
         line += f" {north:10.5f} {east:10.5f} {up:10.5f} {deviations}"
     return line + "\n"
+
+
+@kernel
+def _numbers(
+    position_m: Float64Array, covariance_m2: Float64Array
+) -> tuple[float, float, float, float, float, float, float, float, float]:
+    """Latitude, longitude (degrees), height; deviations n, e, u and signed roots of the covariances ne, eu, un."""
+    latitude, longitude, height_m = geodetic_from_ecef(position_m[0], position_m[1], position_m[2])
+    enu = enu_covariance(position_m, covariance_m2)
+    return (
+        math.degrees(latitude), math.degrees(longitude), height_m, _root(enu[1, 1]), _root(enu[0, 0]), _root(enu[2, 2]),
+        _root(enu[0, 1]), _root(enu[0, 2]), _root(enu[1, 2]),
+    )  # fmt: skip
+
+
+@part
+def _root(value: float) -> float:
+    """The root with its sign; 0 of what is not known."""
+    return 0.0 if math.isnan(value) else math.copysign(math.sqrt(abs(value)), value)
 
 
 def csv_header() -> str:

@@ -78,6 +78,9 @@ def solve(
 
     Example: dipper solve --mode dgnss --rover rover.obs.gz --base base.rtcm3 --nav brdc.rnx --output rover.pos
     """
+    from stations.compressed import ReadAhead
+
+    ahead = ReadAhead([*rover, *(base or []), *(nav or [])])  # while the solver is loaded
     import numpy as np
 
     from solver.observed import Selection
@@ -101,6 +104,7 @@ def solve(
             interval,
             instantaneous,
             antex,
+            ahead.read,
         )
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from None

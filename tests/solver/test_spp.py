@@ -127,7 +127,7 @@ def test_one_frequency_without_a_broadcast_ionosphere_still_positions(session):
 
 
 def test_a_recording_over_all_cores_has_the_fixes_of_its_epochs_in_turn(session, monkeypatch):
-    monkeypatch.setattr("solver.spp._SHARE_MIN", 40)
+    monkeypatch.setattr("solver.spp._PART", 40)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     whole = list(solve_all(session.rover[:150], session.ephemerides, options()))
     previous = None

@@ -17,7 +17,7 @@ from caster.errors import FormatError, SourceError
 from solver.observed import Selection
 from solver.signals import satellite_name, signal_name
 from solver.timescale import NS, from_datetime, to_datetime
-from stations.compressed import read_plain
+from stations.compressed import ReadAhead, read_plain
 from stations.recordings import Recording, Session, UndatedError
 from stations.solve import prepare
 from tests.caster.codec.rinex.samples import BODY_3, HEADER_3, content, package_file
@@ -40,6 +40,17 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "compress": lambda data: ncompress.compress(data), "crinex": hatanaka.rnx2crx,
     "crinex in compress": lambda data: ncompress.compress(hatanaka.rnx2crx(data)),
 }  # fmt: skip
+
+
+def test_files_that_are_read_ahead_come_out_as_they_are_and_fail_when_they_are_asked_for(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_bytes(gzip.compress(b"content"))
+    ahead = ReadAhead([good, bad, good])
+    assert ahead.read(good) == b"content"
+    good.write_bytes(b"later")
+    assert ahead.read(good) == b"later", "handed out once, then read anew"
+    with pytest.raises(SourceError, match="bad"):
+        ahead.read(bad)
 
 
 @pytest.mark.parametrize("packer", PACKERS.values(), ids=PACKERS.keys())
