@@ -138,7 +138,8 @@ class Session:
         if not recording.epochs and self._packed:
             raise SourceError(f"{names}: {_PACKED}")
         if not recording.epochs:
-            raise SourceError(f"{names}: no observations of RINEX, RTCM 3 (MSM4 to 7, 1001 to 1012), UBX or SBF")
+            why = f"; {recording.warnings[0]}" if recording.warnings else ""
+            raise SourceError(f"{names}: no observations of RINEX, RTCM 3 (MSM4 to 7, 1001 to 1012), UBX or SBF{why}")
         recording.epochs.sort(key=lambda epoch: epoch.time_ns)
         return recording
 

@@ -112,6 +112,15 @@ def _integer(text: NDArray[np.uint8], start: int, stop: int) -> int:
 
 
 @kernel
+def _count(text: NDArray[np.uint8], start: int, end: int) -> int:
+    """Three columns of an epoch line that ends at `end`, as `_integer`; some writers begin them one column early."""
+    stop = min(start + 3, end)
+    while stop > start and text[stop - 1] <= _SPACE:
+        stop -= 1
+    return _integer(text, start, stop) if stop > start else -1
+
+
+@kernel
 def _decimal(text: NDArray[np.uint8], start: int, stop: int) -> float:
     """A right-justified number with a decimal point; NaN: blank, inf: damaged."""
     while start < stop and text[start] == _SPACE:
@@ -451,7 +460,7 @@ def read_body(
             cursor[OFFSET] = end + 1
             continue
         flag = max(0, _integer(text, line + flag_column, line + flag_column + 1))
-        count = max(0, _integer(text, line + flag_column + 1, line + flag_column + 4))
+        count = max(0, _count(text, line + flag_column + 1, end))
         lost = False
         if 2 <= flag <= 5:
             cursor[OFFSET], cursor[EVENT_FLAG], cursor[EVENT_COUNT] = end + 1, flag, count
@@ -480,10 +489,10 @@ def read_body(
 @kernel
 def _has_flag(text: NDArray[np.uint8], line: int, end: int, old: bool, flag_column: int) -> bool:
     """Whether a line has the shape of an epoch line: an event flag and a count, a date unless the flag is an event."""
-    if end - line < flag_column + 4:
+    if end - line < flag_column + 2:
         return False
     flag = _integer(text, line + flag_column, line + flag_column + 1)
-    count = _integer(text, line + flag_column + 1, line + flag_column + 4)
+    count = _count(text, line + flag_column + 1, end)
     if flag < -1 or flag > 6 or count < -1:
         return False
     if 2 <= flag <= 5:

@@ -191,6 +191,12 @@ def test_a_lost_epoch_line_costs_its_epoch_alone() -> None:
     assert f"line {HEADER_3.count(chr(10)) + 1}: not an epoch line; skipped to the next one" in reader.warnings
 
 
+@pytest.mark.parametrize("count", ["0 3", "0  3  ", "0 3\r"])
+def test_a_count_one_column_early_is_a_count(count: str) -> None:
+    epochs = epochs_of(HEADER_3 + BODY_3.replace("0  3\n", count + "\n"))
+    assert [len(epoch) for epoch in epochs] == [len(epoch) for epoch in epochs_of(HEADER_3 + BODY_3)]
+
+
 def test_windows_line_ends_change_nothing() -> None:
     for unix, windows in zip(
         epochs_of(HEADER_3 + BODY_3), epochs_of((HEADER_3 + BODY_3).replace("\n", "\r\n")), strict=True
