@@ -78,14 +78,17 @@ def arcs_of_phases(first: Int64Array, time_s: Float64Array, rows: Records, keys:
     steps = np.empty(ROWS_MAX)
     count = 0
     for epoch in range(len(time_s)):
-        used = 0
-        for k in range(first[epoch], first[epoch + 1]):
-            key = rows[k].key
-            if last_epoch[key] == epoch - 1 and epoch > 0 and not math.isnan(rows[k].phase_m) and rows[k].flags == 0:
-                steps[used] = rows[k].phase_m - last_phase[key]
-                used += 1
-        if used > 0:
-            clock[epoch] = clock[epoch - 1] + np.median(steps[:used])
+        used, oldest = 0, epoch - 1
+        clock[epoch] = clock[epoch - 1] if epoch > 0 else 0.0
+        while used == 0 and oldest >= 0 and time_s[epoch] - time_s[oldest] <= gap_s:
+            for k in range(first[epoch], first[epoch + 1]):
+                key = rows[k].key
+                if last_epoch[key] == oldest and not math.isnan(rows[k].phase_m) and rows[k].flags == 0:
+                    steps[used] = rows[k].phase_m - last_phase[key]
+                    used += 1
+            if used > 0:
+                clock[epoch] = clock[oldest] + np.median(steps[:used])
+            oldest -= 1  # a link that loses messages leaves neighbours nothing in common
         for k in range(first[epoch], first[epoch + 1]):
             key = rows[k].key
             rows[k].arc = -1

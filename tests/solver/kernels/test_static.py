@@ -136,3 +136,19 @@ def test_bootstrapping_rounds_what_is_left_given_what_was_fixed():
     bootstrap(2, 0, u, np.array([4.3, 7.4]), z, w)
     assert z.tolist() == [4.0, 7.0]
     assert w == pytest.approx([4.3 - 0.8 * 0.4 - 4.0, 0.4])
+
+
+def test_systems_that_a_lossy_link_delivers_in_turn_keep_their_arcs():
+    """No two neighbouring epochs have a carrier in common: a base's messages of GPS and of GLONASS lost by turns."""
+    rng = np.random.default_rng(3)
+    epochs, keys = 40, 4
+    clock = np.cumsum(rng.normal(size=epochs)) * 30
+    rows = np.zeros(epochs * keys, ROW)
+    rows["epoch"] = np.repeat(np.arange(epochs), keys)
+    rows["key"] = np.tile(np.arange(keys), epochs)
+    rows["phase_w"] = 1 / 0.003**2
+    rows["phase_m"] = clock[rows["epoch"]] + rows["key"] * 7 + rng.normal(size=len(rows)) * 0.002
+    kept = rows[(rows["epoch"] == 0) | (rows["key"] // 2 == rows["epoch"] % 2)]
+    first = np.searchsorted(kept["epoch"], np.arange(epochs + 1))
+    assert arcs_of_phases(first, np.arange(float(epochs)), kept, keys, 300.0) == keys
+    assert len(np.unique(kept["arc"])) == keys
