@@ -140,7 +140,7 @@ class Session:
         if not recording.epochs:
             why = f"; {recording.warnings[0]}" if recording.warnings else ""
             raise SourceError(f"{names}: no observations of RINEX, RTCM 3 (MSM4 to 7, 1001 to 1012), UBX or SBF{why}")
-        recording.epochs.sort(key=lambda epoch: epoch.time_ns)
+        recording.epochs = _each_once(recording.epochs)
         return recording
 
     def _read_rinex(self, path: Path, data: bytes, recording: Recording) -> None:
@@ -250,6 +250,12 @@ class Session:
             self._packed = True
             warnings.append(_PACKED)
         return [epoch for epoch in epochs if len(epoch)]
+
+
+def _each_once(epochs: list[Epoch]) -> list[Epoch]:
+    """Epochs in order of time; where files overlap, the fuller one of those with one time tag."""
+    epochs.sort(key=lambda epoch: (epoch.time_ns, -len(epoch)))
+    return [epoch for place, epoch in enumerate(epochs) if not place or epoch.time_ns != epochs[place - 1].time_ns]
 
 
 def station_of_header(header: "Header") -> StationDescription:

@@ -205,3 +205,12 @@ def test_an_sbf_log_of_measurements_that_are_not_read_says_which(tmp_path: Path)
     log.write_bytes(block(4109, bytes(40)))
     with pytest.raises(SourceError, match="Meas3"):
         read(log)
+
+
+def test_epochs_of_files_that_overlap_are_there_once(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.obs", "b.obs")]
+    paths[0].write_text(HEADER_3 + BODY_3)
+    paths[1].write_text(HEADER_3 + BODY_3[BODY_3.index("> 2023 05 19 01 30  1") :].replace("  1.0", "  2.0", 1))
+    both, twice = read(*paths), read(paths[0], paths[0])
+    assert [round(epoch.time_ns / NS) % 60 for epoch in both.epochs] == [0, 1, 2]
+    assert [len(epoch) for epoch in twice.epochs] == [len(epoch) for epoch in read(paths[0]).epochs]
