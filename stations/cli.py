@@ -57,3 +57,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:  # of no file that somebody named: a fault of ours
+            raise
+        typer.echo(f"dipper: {error.filename}: {error.strerror}", err=True)
+        sys.exit(1)

@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,12 @@ def test_rtklib_positions_the_station_from_our_rinex(shared_data, tmp_path):
     # Without an ionosphere model in the stream RTKLIB's single points are off by some metres.
     truth = np.array([-4467074.3577, 2683011.9038, -3667008.2845])
     assert np.percentile(np.linalg.norm(positions - truth, axis=1), 95) < 15
+
+
+def test_an_output_that_cannot_be_written_is_one_line_whatever_the_command(shared_data, tmp_path):
+    log = shared_data / "rover-raw-logs/f9p-walk-20250828.ubx.xz"
+    place = tmp_path / "missing" / "out.pos"
+    command = [sys.executable, "-m", "stations", "solve", "--mode", "single", "--rover", log, "--output", place]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"dipper: {place}: No such file or directory\n"
