@@ -19,6 +19,7 @@ __all__ = [
     "from_unix",
     "from_utc",
     "from_week",
+    "is_week",
     "leap_seconds",
     "nearest_week",
     "to_datetime",
@@ -29,6 +30,7 @@ __all__ = [
 NS: Final = 1_000_000_000
 DAY_NS: Final = 86_400 * NS
 WEEK_NS: Final = 7 * DAY_NS
+_WEEKS_MAX: Final = 2**63 // WEEK_NS
 GPS_EPOCH: Final = datetime(1980, 1, 6, tzinfo=UTC)
 _UNIX_GPS_EPOCH_NS: Final = 315_964_800 * NS
 BDT_OFFSET_S: Final = 14
@@ -72,6 +74,11 @@ def from_unix(unix_ns: int) -> int:
 def from_week(week: int, tow_s: float) -> int:
     """The instant of a full GPS week and seconds of that week."""
     return week * WEEK_NS + round(tow_s * NS)
+
+
+def is_week(week: int) -> bool:
+    """Whether a receiver's full week is one: 0 and 65535 say that it does not know it yet."""
+    return 0 < week < _WEEKS_MAX
 
 
 def week_and_tow(time_ns: int) -> tuple[int, float]:

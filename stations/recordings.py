@@ -206,7 +206,7 @@ class Session:
                 try:
                     epochs.append(measured_epoch(kind, payload, tracking))
                 except FormatError as error:
-                    warnings[_WARNINGS_MAX - 1 :] = [str(error)]
+                    _warn(warnings, error)
                     continue
                 for waiting in early:
                     take_bits(subframes, *waiting, epochs[-1].time_ns)
@@ -244,12 +244,18 @@ class Session:
                 elif number in sbf.IONOSPHERE:
                     self.ephemerides.add_klobuchar(sbf.IONOSPHERE[number], sbf.ionosphere(block))
             except FormatError as error:
-                warnings[_WARNINGS_MAX - 1 :] = [str(error)]
+                _warn(warnings, error)
         self._take_subframes(subframes)
         if packed and not epochs:
             self._packed = True
             warnings.append(_PACKED)
         return [epoch for epoch in epochs if len(epoch)]
+
+
+def _warn(warnings: list[str], error: FormatError) -> None:
+    """Note what was wrong with a message, each thing once."""
+    if str(error) not in warnings and len(warnings) < _WARNINGS_MAX:
+        warnings.append(str(error))
 
 
 def _each_once(epochs: list[Epoch]) -> list[Epoch]:

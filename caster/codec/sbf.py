@@ -22,7 +22,7 @@ from caster.tracking import Tracking, carrier_hz
 from solver import signals
 from solver.constants import ICD_PI, SPEED_OF_LIGHT_MPS
 from solver.model import HALF_CYCLE, SLIP, Epoch
-from solver.timescale import GLONASST_UTC_S, NS, from_week, to_utc
+from solver.timescale import GLONASST_UTC_S, NS, from_week, is_week, to_utc
 
 __all__ = [
     "IONOSPHERE", "MEAS_3", "MEAS_EPOCH", "NAVIGATION", "SYNC", "ionosphere", "meas_epoch", "navigation",
@@ -153,6 +153,8 @@ def meas_epoch(block: bytes, tracking: Tracking, channels: NDArray[np.int8]) -> 
     tow_ms, week, count, size_1, size_2, flags, _ = _EPOCH_HEAD.unpack_from(block, _HEAD.size)
     if tow_ms >= _TOW_MAX_MS or size_1 < _FIRST.itemsize or size_2 < _SECOND.itemsize:
         raise FormatError(f"SBF MeasEpoch with sub-blocks of {size_1} and {size_2} bytes at {tow_ms} ms")
+    if not is_week(week):
+        raise FormatError("SBF MeasEpoch before the receiver knew the week")
     first, second, parent = _rows(block, count, size_1, size_2)
     values = _first_values(first, flags, channels)
     values = {name: np.concatenate((part, more)) for (name, part), more in zip(
@@ -324,7 +326,7 @@ def navigation(number: int, block: bytes) -> NDArray[Any]:
     told = _parsed(block)
     try:
         sat = satellite_of(told["SVID"] if "SVID" in told else told["PRN"])
-        if sat < 0 or told["TOW"] >= _TOW_MAX_MS:
+        if sat < 0 or told["TOW"] >= _TOW_MAX_MS or not is_week(told["WNc"]):
             raise FormatError(f"SBF navigation block {number} of an unknown satellite or time")
         make = _state if number == _GLONAV else _orbit
         return make(number, told, sat, from_week(told["WNc"], told["TOW"] / 1000))

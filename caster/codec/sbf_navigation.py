@@ -10,7 +10,7 @@ from typing import Final
 from caster.codec.sbf import satellite_of
 from caster.codec.subframes import PAGE_BITS, SubframeCollector, without_parity
 from solver import signals
-from solver.timescale import from_week
+from solver.timescale import from_week, is_week
 
 __all__ = ["RAW_NAVIGATION", "take_raw"]
 
@@ -35,7 +35,8 @@ def take_raw(collector: SubframeCollector, number: int, block: bytes) -> None:
         return
     tow_ms, week, svid, passed, _, frequency = _HEAD.unpack_from(block)
     sat = satellite_of(svid)
-    if not passed or tow_ms >= _TOW_MAX_MS or sat // signals.PRN_PER_SYSTEM != _SYSTEM[number]:
+    timed = tow_ms < _TOW_MAX_MS and is_week(week)
+    if not passed or not timed or sat // signals.PRN_PER_SYSTEM != _SYSTEM[number]:
         return
     time_ns = from_week(week, tow_ms / 1000)
     words = list(struct.unpack_from(f"<{count}I", block, _HEAD.size))

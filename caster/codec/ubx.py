@@ -17,7 +17,7 @@ from caster.errors import FormatError
 from caster.tracking import Tracking
 from solver import signals
 from solver.model import HALF_CYCLE, SLIP, Epoch
-from solver.timescale import from_week
+from solver.timescale import from_week, is_week
 
 __all__ = ["RAW", "RAWX", "SFRB", "SFRBX", "SYNC", "measured_epoch", "raw_epoch", "rawx_epoch", "satellite_of",
            "ubx_messages"]  # fmt: skip
@@ -119,14 +119,14 @@ def raw_epoch(payload: bytes, tracking: Tracking) -> Epoch:
         tracking: What is remembered of the receiver's carriers, from one epoch to the next.
 
     Raises:
-        FormatError: the payload is not as long as it says.
+        FormatError: the payload is not as long as it says, or has no time.
     """
     if len(payload) < _RAW_HEAD.size:
         raise FormatError(f"UBX RXM-RAW of {len(payload)} bytes has no header")
     tow_ms, week, count = _RAW_HEAD.unpack_from(payload)
     if len(payload) < _RAW_HEAD.size + count * _RAW_MEASUREMENT.itemsize or not 0 <= tow_ms < 604_801_000:
         raise FormatError(f"UBX RXM-RAW of {len(payload)} bytes cannot hold {count} measurements at {tow_ms} ms")
-    time_ns = from_week(week, tow_ms / 1000)
+    time_ns = _known(week, tow_ms / 1000)
     told = np.frombuffer(payload, _RAW_MEASUREMENT, count, _RAW_HEAD.size)
     rows = np.zeros(count, _MEASUREMENT)
     for name in ("phase", "range", "doppler", "sv"):
@@ -162,14 +162,25 @@ def rawx_epoch(payload: bytes, tracking: Tracking) -> Epoch:
         tracking: What is remembered of the receiver's carriers, from one epoch to the next.
 
     Raises:
-        FormatError: the payload is not as long as it says.
+        FormatError: the payload is not as long as it says, or has no time.
     """
     if len(payload) < _HEAD.size:
         raise FormatError(f"UBX RXM-RAWX of {len(payload)} bytes has no header")
     tow_s, week, _, count, _, _ = _HEAD.unpack_from(payload)
     if len(payload) < _HEAD.size + count * _MEASUREMENT.itemsize or not 0 <= tow_s < 604_801:
         raise FormatError(f"UBX RXM-RAWX of {len(payload)} bytes cannot hold {count} measurements at {tow_s} s")
-    return _ordered(from_week(week, tow_s), np.frombuffer(payload, _MEASUREMENT, count, _HEAD.size), tracking)
+    return _ordered(_known(week, tow_s), np.frombuffer(payload, _MEASUREMENT, count, _HEAD.size), tracking)
+
+
+def _known(week: int, tow_s: float) -> int:
+    """The instant of a receiver's week and time.
+
+    Raises:
+        FormatError: the receiver does not know the week yet.
+    """
+    if not is_week(week):
+        raise FormatError("UBX RXM-RAW(X) before the receiver knew the week")
+    return from_week(week, tow_s)
 
 
 def _names(rows: NDArray[np.void]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:

@@ -2,6 +2,7 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import zipfile
 from collections.abc import Callable
 from datetime import date, datetime
@@ -11,6 +12,7 @@ import hatanaka
 import ncompress
 import numpy as np
 import pytest
+from pyubx2 import UBXMessage
 
 from caster.codec.rinex.observation import ObservationFile
 from caster.errors import FormatError, SourceError
@@ -214,3 +216,24 @@ def test_epochs_of_files_that_overlap_are_there_once(tmp_path: Path) -> None:
     both, twice = read(*paths), read(paths[0], paths[0])
     assert [round(epoch.time_ns / NS) % 60 for epoch in both.epochs] == [0, 1, 2]
     assert [len(epoch) for epoch in twice.epochs] == [len(epoch) for epoch in read(paths[0]).epochs]
+
+
+def rawx(week: int, tow_s: float) -> bytes:
+    measurement = struct.pack("<ddfBBBBHBBBBBx", 2.3e7, 1e8, 1.0, 0, 5, 0, 0, 900, 45, 0, 0, 0, 7)
+    payload = struct.pack("<dHbBBB2x", tow_s, week, 18, 1, 1, 1) + measurement
+    return bytes(UBXMessage(b"\x02", b"\x15", 0, payload=payload).serialize())
+
+
+@pytest.mark.parametrize("week", [0, 65_535])
+def test_measurements_before_a_receiver_knows_the_week_are_left_out_and_told_once(week: int, tmp_path: Path) -> None:
+    log = tmp_path / "cold.ubx"
+    log.write_bytes(rawx(week, 10.0) + rawx(week, 11.0) + rawx(2360, 12.0))
+    recording = read(log)
+    assert [to_datetime(epoch.time_ns).year for epoch in recording.epochs] == [2025]
+    assert sum("before the receiver knew the week" in warning for warning in recording.warnings) == 1
+    body = bytearray(measured())
+    body[12:14] = week.to_bytes(2, "little")
+    log.write_bytes(block(4027, bytes(body[8:])) + measured())
+    recording = read(log)
+    assert [to_datetime(epoch.time_ns).year for epoch in recording.epochs] == [2025]
+    assert sum("before the receiver knew the week" in warning for warning in recording.warnings) == 1
