@@ -99,7 +99,9 @@ def _decoded(file: Path, stated_ns: int | None, console: "Console") -> "Iterator
             lister.take(frame, message)
         yield frame, message, lister
     if not lister.types:
-        raise SourceError(f"{file}: no RTCM 3 message in it ({reader.counters.skipped_bytes} bytes)")
+        raise SourceError(
+            f"{file}: no RTCM 3 message in it ({reader.counters.skipped_bytes} bytes); other logs: --format rinex"
+        )
 
 
 def _write_json(file: Path, output: Path | None, stated_ns: int | None, console: "Console") -> None:
