@@ -17,6 +17,7 @@ import serial
 
 from caster.codec.ntrip import ClientReply, Refused, ReplyReader, StreamData, TableReceived, get_request
 from caster.codec.rtcm import FrameReader
+from caster.codec.sbf import outside_blocks
 from caster.errors import ConfigError, RefusedError, RemoteProtocolError, SourceError
 from stations.compressed import read_plain
 from stations.encode import encode_epochs, navigation_beside
@@ -79,7 +80,7 @@ def _groups(path: Path, navigation: Sequence[Path]) -> Callable[[], Iterator[tup
     Raises:
         SourceError: it has neither.
     """
-    data = read_plain(path)
+    data = outside_blocks(read_plain(path))
     if any(frame_tow_s(frame) is not None for frame in _frames(data)):
         return lambda: epoch_groups(_frames(data))
     session = Session()

@@ -134,7 +134,7 @@ def _write_rinex(file: Path, output: Path | None, stated_ns: int | None, console
     from stations.framefiles import learn, read_frames
 
     facts = learn(file, stated_ns, console)
-    if facts.time_ns is None:
+    if facts.time_ns is None or _is_sbf(file):
         _write_other(file, output)
         return
     assembler = EpochAssembler(facts.time_ns, ephemerides=EphemerisStore(200), channels=facts.channels)
@@ -145,6 +145,14 @@ def _write_rinex(file: Path, output: Path | None, stated_ns: int | None, console
     if not epochs:
         raise SourceError(f"{file}: no observations in it")
     _write_files(file, output, epochs, assembler.station, assembler.ephemerides.snapshot())
+
+
+def _is_sbf(file: Path) -> bool:
+    """Whether a file holds SBF measurements: RTCM inside of its blocks is another receiver's."""
+    from caster.codec.sbf import MEAS_EPOCH, sbf_blocks
+    from stations.compressed import read_plain
+
+    return any(number == MEAS_EPOCH for number, _ in sbf_blocks(read_plain(file)))
 
 
 def _write_other(file: Path, output: Path | None) -> None:

@@ -12,10 +12,12 @@ from caster.codec.rtcm import FrameReader, message_type
 from caster.epochs import EpochAssembler
 from caster.errors import ConfigError, RefusedError, SourceError
 from solver.model import NavMessage
+from solver.timescale import from_week
 from stations.encode import navigation_beside
 from stations.sources import is_live, open_source
 from stations.uplink import Target, Uplink
 from tests.caster.codec.rinex.samples import content, package_file
+from tests.caster.codec.test_sbf import TOW_S, WEEK, block, measured
 from tests.caster.conftest import PATIENCE_S, Service
 from tests.stations.conftest import observation_frame
 
@@ -66,6 +68,18 @@ async def test_raw_measurements_are_encoded(shared_data: Path) -> None:
     assert kinds.count(1077) == 2072
     assert kinds.count(1087) > 2000
     assert {1019, 1020} <= set(kinds)
+
+
+async def test_corrections_inside_of_an_sbf_log_are_not_pushed_as_its_own(shared_data: Path, tmp_path: Path) -> None:
+    corrections = content(shared_data / "rtcm3-captures/sept.rtcm")[:20_000]
+    log = tmp_path / "rover.sbf"
+    log.write_bytes(measured() + b"".join(block(5919, corrections[at : at + 200]) for at in range(0, 20_000, 200)))
+    reader = FrameReader()
+    stream = await whole(str(log))
+    assembler = EpochAssembler(from_week(WEEK, TOW_S))
+    epochs = [epoch for frame in reader.feed(stream) + reader.finish() for epoch in assembler.push(frame)]
+    assert [len(np.unique(epoch.sat)) for epoch in epochs + assembler.finish()] == [4]
+    assert np.isnan(assembler.station.position_ecef_m).all()
 
 
 async def test_a_loop_begins_again(recording: Path) -> None:

@@ -16,6 +16,7 @@ from caster.codec.rtcm import Message, encode, make_frame
 from caster.errors import DipperError
 from solver.timescale import to_datetime
 from stations.cli import app
+from tests.caster.codec.test_sbf import block, measured
 
 STATION = {"itrf_year": 0, "gps": 1, "glonass": 1, "galileo": 1, "virtual": 0, "single_oscillator": 0, "reserved": 0,
            "quarter_cycle": 0, "station": 7, "x_m": -2850000.5, "y_m": 4655000.25, "z_m": 3288000.125}  # fmt: skip
@@ -126,6 +127,14 @@ def test_a_receivers_own_log_becomes_rinex_with_its_ephemerides(shared_data, tmp
     assert len(list(ObservationFile(output.read_bytes()).epochs())) == 536
     systems = {line[0] for line in output.with_suffix(".nav").read_text().splitlines() if line[:1] in "GEC"}
     assert systems == {"G", "E", "C"}
+
+
+def test_rinex_of_an_sbf_log_is_of_its_own_measurements_not_of_the_corrections_in_it(shared_data, tmp_path):
+    log, output = tmp_path / "rover.sbf", tmp_path / "rover.obs"
+    corrections = (shared_data / "rtcm3-captures/sept.rtcm").read_bytes()[:20_000]
+    log.write_bytes(measured() + b"".join(block(5919, corrections[at : at + 200]) for at in range(0, 20_000, 200)))
+    run(log, "--format", "rinex", "--output", output)
+    assert [len(epoch) for epoch in ObservationFile(output.read_bytes()).epochs()] == [5]
 
 
 def test_rtklib_positions_the_station_from_our_rinex(shared_data, tmp_path):
