@@ -4,6 +4,8 @@ import bz2
 import gzip
 import io
 import lzma
+import threading
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -13,7 +15,7 @@ from typing import Final
 
 from caster.errors import SourceError
 
-__all__ = ["ReadAhead", "is_compressed", "read_plain"]
+__all__ = ["ReadAhead", "Reader", "is_compressed", "read_plain"]
 
 BYTES_MAX: Final = 4 << 30
 """The most that one file may hold when decompressed: a day of 1 Hz observations of all systems is about 1 GB."""
@@ -21,6 +23,12 @@ _LAYERS_MAX: Final = 3
 _THREADS: Final = 2
 _CRINEX_LABEL: Final = b"CRINEX VERS   / TYPE"
 _MAX_HEAD: Final = 80
+_CATCHING: Final = threading.Lock()
+"""Python catches warnings for all threads at once."""
+
+Opener = Callable[[bytes, list[str]], bytes]
+Reader = Callable[[Path, list[str]], bytes]
+"""What gives the content of a file, unpacked, and adds what was left out of it to a list."""
 
 
 def is_compressed(head: bytes) -> bool:
@@ -28,8 +36,12 @@ def is_compressed(head: bytes) -> bool:
     return _opener(head) is not None
 
 
-def read_plain(path: Path) -> bytes:
+def read_plain(path: Path, complaints: list[str] | None = None) -> bytes:
     """A file's content without its compression, whatever its name.
+
+    Args:
+        path: The file.
+        complaints: What was left out of a CRINEX file is added to them.
 
     Raises:
         SourceError: the file cannot be read, is not what its first bytes say, or is too large.
@@ -40,7 +52,10 @@ def read_plain(path: Path) -> bytes:
             opener = _opener(data)
             if opener is None:
                 break
-            data = opener(data)
+            met: list[str] = []
+            data = opener(data, met)
+            if complaints is not None:
+                complaints += [f"{path}: {text}" for text in met]
             if len(data) > BYTES_MAX:
                 raise SourceError(f"{path}: holds more than {BYTES_MAX} bytes")
     except OSError as error:
@@ -59,32 +74,44 @@ class ReadAhead:
 
     def __init__(self, paths: Iterable[Path]) -> None:
         pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
-        self._data: dict[Path, Future[bytes]] = {path: pool.submit(read_plain, path) for path in dict.fromkeys(paths)}
+        self._complaints: dict[Path, list[str]] = {path: [] for path in paths}
+        self._data: dict[Path, Future[bytes]] = {
+            path: pool.submit(read_plain, path, found) for path, found in self._complaints.items()
+        }
         pool.shutdown(wait=False)
 
-    def read(self, path: Path) -> bytes:
+    def read(self, path: Path, complaints: list[str] | None = None) -> bytes:
         """What `read_plain` says of a file."""
         waiting = self._data.pop(path, None)
-        return waiting.result() if waiting is not None else read_plain(path)
+        if waiting is None:
+            return read_plain(path, complaints)
+        data = waiting.result()
+        if complaints is not None:
+            complaints += self._complaints[path]
+        return data
 
 
-def _opener(data: bytes) -> Callable[[bytes], bytes] | None:
-    """What undoes the outer compression; None where there is none."""
+def _opener(data: bytes) -> Opener | None:
+    """What undoes the outer compression, and adds what it leaves out to a list; None where there is none."""
     if _CRINEX_LABEL in data[:_MAX_HEAD]:
         return _uncrinex
     return next((opener for magic, opener in _OPENERS.items() if data.startswith(magic)), None)
 
 
-def _uncrinex(data: bytes) -> bytes:
+def _uncrinex(data: bytes, left_out: list[str]) -> bytes:
     import hatanaka
 
     try:
-        return hatanaka.crx2rnx(data)  # type: ignore[no-any-return]
+        with _CATCHING, warnings.catch_warnings(record=True) as met:
+            warnings.simplefilter("always")
+            plain: bytes = hatanaka.crx2rnx(data)
     except hatanaka.HatanakaException as error:
         raise ValueError(f"of CRINEX: {error}") from None
+    left_out += [" ".join(str(one.message).split()) for one in met]
+    return plain
 
 
-def _uncompress(data: bytes) -> bytes:
+def _uncompress(data: bytes, _: list[str]) -> bytes:
     import ncompress
 
     return ncompress.decompress(data)  # type: ignore[no-any-return]
@@ -95,7 +122,7 @@ def _limited(stream: io.BufferedIOBase) -> bytes:
         return stream.read(BYTES_MAX + 1)
 
 
-def _unzip(data: bytes) -> bytes:
+def _unzip(data: bytes, _: list[str]) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = [info for info in archive.infolist() if not info.is_dir()]
         if len(names) != 1:
@@ -104,10 +131,10 @@ def _unzip(data: bytes) -> bytes:
             return stream.read(BYTES_MAX + 1)
 
 
-_OPENERS: Final[dict[bytes, Callable[[bytes], bytes]]] = {
-    b"\x1f\x8b": lambda data: _limited(gzip.GzipFile(fileobj=io.BytesIO(data))),
-    b"\xfd7zXZ\x00": lambda data: _limited(lzma.LZMAFile(io.BytesIO(data))),
-    b"BZh": lambda data: _limited(bz2.BZ2File(io.BytesIO(data))),
+_OPENERS: Final[dict[bytes, Opener]] = {
+    b"\x1f\x8b": lambda data, _: _limited(gzip.GzipFile(fileobj=io.BytesIO(data))),
+    b"\xfd7zXZ\x00": lambda data, _: _limited(lzma.LZMAFile(io.BytesIO(data))),
+    b"BZh": lambda data, _: _limited(bz2.BZ2File(io.BytesIO(data))),
     b"PK\x03\x04": _unzip,
     b"\x1f\x9d": _uncompress,
 }

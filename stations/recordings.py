@@ -26,7 +26,7 @@ from solver.ephemeris import EphemerisStore
 from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.model import Epoch
 from solver.signals import GLONASS, PRN_PER_SYSTEM
-from stations.compressed import read_plain
+from stations.compressed import Reader, read_plain
 from stations.framefiles import DATE_ASSUMED, written_ns
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ class Session:
     """Files of one session, with the ephemerides and GLONASS channels that they share.
 
     Args:
-        read: What gives the content of a file, unpacked.
+        read: What gives the content of a file, unpacked, and adds to its complaints.
 
     Attributes:
         ephemerides: All that were found so far.
         warnings: What was wrong with the navigation files.
     """
 
-    def __init__(self, read: Callable[[Path], bytes] = read_plain) -> None:
+    def __init__(self, read: Reader = read_plain) -> None:
         self._read_plain = read
         self.ephemerides = EphemerisStore(_RECORDS_PER_SATELLITE)
         self.warnings: list[str] = []
@@ -94,7 +94,7 @@ class Session:
         Raises:
             DipperError: the file cannot be read, or holds none.
         """
-        data = self._read_plain(path)
+        data = self._read_plain(path, self.warnings)
         own = Session()  # what another file has said before counts as well
         own._channels = self._channels
         if _is_rinex(data):
@@ -127,7 +127,7 @@ class Session:
         recording = Recording()
         self._undated, self._packed = 0, False
         for path in paths:
-            data = self._read_plain(path)
+            data = self._read_plain(path, recording.warnings)
             if _is_rinex(data):
                 self._read_rinex(path, data, recording)
             else:

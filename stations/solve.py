@@ -21,7 +21,7 @@ from solver.observed import Selection
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS, signal
 from solver.spp import SppOptions, solve, solve_all
 from solver.timescale import NS, to_datetime
-from stations.compressed import read_plain
+from stations.compressed import Reader, read_plain
 from stations.recordings import Recording, Session, UndatedError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def prepare(
     interval_s: float = 0.0,
     instantaneous: bool = False,
     antex: Path | None = None,
-    read: Callable[[Path], bytes] = read_plain,
+    read: Reader = read_plain,
 ) -> Job:
     """Read the files of a job; `read` gives the content of one, unpacked.
 

@@ -209,6 +209,16 @@ def test_an_sbf_log_of_measurements_that_are_not_read_says_which(tmp_path: Path)
         read(log)
 
 
+@pytest.mark.filterwarnings("error")
+def test_two_crinex_files_one_behind_the_other_are_read_and_what_is_left_out_is_told(tmp_path: Path) -> None:
+    packed = hatanaka.rnx2crx(content(package_file("cssrlib", "data/SEPT078M1.21O")))
+    path = tmp_path / "two.crx"
+    path.write_bytes(packed + packed)
+    recording = read(path)
+    assert len(recording.epochs) >= 60
+    assert any("crx2rnx" in warning for warning in recording.warnings)
+
+
 def test_epochs_of_files_that_overlap_are_there_once(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("a.obs", "b.obs")]
     paths[0].write_text(HEADER_3 + BODY_3)
