@@ -50,6 +50,7 @@ EPOCHS_TOTAL: Final = 60_000
 """Epochs kept of all needed stations together, some 10 kB each; one station alone keeps at most its own limit."""
 EPOCHS_MIN: Final = 20
 """Each needed station keeps at least these: its rovers' streams may lag behind its own by some seconds."""
+_SLICE: Final = 50
 RECENT_FRAMES_MAX: Final = 4096
 """Ephemeris frames remembered, since the stations of a network send the same ones again and again."""
 
@@ -180,7 +181,7 @@ class Station:
             if before is not None:
                 moved_m = round(float(np.linalg.norm(said.position_ecef_m - before)), 3)
                 _log.warning("station moved", station=info.name, metres=moved_m, moves=info.moves)
-            self._engine.refresh()
+            self._engine.refresh([info.name], moved=True)
         if info.positions_refused == refused + 1 == 1:
             _log.warning("station position refused", station=info.name, ecef_m=said.position_ecef_m.tolist())
 
@@ -292,16 +293,23 @@ class Engine:
             return received_ns
         return pool_ns
 
-    def refresh(self) -> None:
-        """Look at every station's health, and replace the map where it changed."""
+    def refresh(self, names: Sequence[str], *, moved: bool = False) -> None:
+        """Look at some stations' health, and replace the map where it changed, or where one of them has moved."""
         now_s = self.now_s()
-        faults = {name: station.info.fault(now_s) for name, station in self.stations.items()}
-        for name, fault in faults.items():
-            if fault != self._faults.get(name, "silent"):
+        for name in names:
+            before, fault = self._faults.get(name), self.stations[name].info.fault(now_s)
+            if fault == before:
+                continue
+            if fault != "silent" or before is not None:  # a station that has just appeared is silent
                 _log.info("station health", station=name, fault=fault or "none")
-        healthy = sorted(name for name, fault in faults.items() if not fault)
+            moved |= not fault or before == ""
+            self._faults[name] = fault
+        if moved:
+            self._draw_map()
+
+    def _draw_map(self) -> None:
+        healthy = sorted(name for name, fault in self._faults.items() if not fault)
         places = np.array([self.stations[name].info.position_ecef_m for name in healthy]).reshape(-1, 3)
-        self._faults = faults
         if not self.stations_map.equals(healthy, places):
             self.stations_map = StationMap(healthy, places)
             for callback in self.on_map:
@@ -312,17 +320,22 @@ class Engine:
             self.stations[mountpoint.name] = Station(mountpoint, self)
 
     async def _run(self) -> None:
+        """Look at every station in each tick, a few in each turn of the loop."""
         while True:
-            try:
-                self._tick()
-            except Exception:  # one bad station must not end the others' health
-                _log.exception("engine tick failed")
-            await asyncio.sleep(TICK_S)
+            names = list(self.stations)
+            slices = [names[start : start + _SLICE] for start in range(0, len(names), _SLICE)] or [[]]
+            for some in slices:
+                try:
+                    self._look(some, is_tick=some is slices[0])
+                except Exception:  # one bad station must not end the others' health
+                    _log.exception("engine tick failed")
+                await asyncio.sleep(TICK_S / len(slices))
 
-    def _tick(self) -> None:
-        self.refresh()
+    def _look(self, names: Sequence[str], *, is_tick: bool) -> None:
+        self.refresh(names)
         now_ns, now_s = from_unix(time.time_ns()), self.now_s()
-        for station in self.stations.values():
-            station.tick(now_ns, now_s)
-        for callback in self.on_tick:
-            callback(now_ns)
+        for name in names:
+            self.stations[name].tick(now_ns, now_s)
+        if is_tick:
+            for callback in self.on_tick:
+                callback(now_ns)

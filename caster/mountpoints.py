@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeAlias
 
 from caster.codec.ntrip import Gga, Record
 from caster.codec.ntrip.sourcetable import MOUNT_NAME_MAX
-from caster.codec.rtcm import FrameReader
+from caster.codec.rtcm import FrameReader, ScanSpace
 from caster.config import CasterInfo, Config, MountConfig
 from caster.errors import ConfigError, RefusedError
 from caster.hub import Mount
@@ -208,7 +208,7 @@ class StationMountpoint(Mountpoint):
 
     def __init__(self, config: MountConfig, mountpoints: "Mountpoints") -> None:
         super().__init__(config, mountpoints)
-        self._reader = FrameReader()
+        self._reader = FrameReader(mountpoints.scan_space)
         self._joined: list[bytes] = []
         self._joined_unix_ns = 0
         self._more_to_come = False
@@ -221,7 +221,7 @@ class StationMountpoint(Mountpoint):
 
     def on_source(self, source: Source) -> None:
         """A new connection begins in the middle of nothing: what the last one left unfinished is dropped."""
-        self._reader = FrameReader()
+        self._reader = FrameReader(self.mountpoints.scan_space)
 
     def on_source_data(self, source: Source, data: bytes, received_unix_ns: int) -> None:
         """Publish the frames that end in these bytes."""
@@ -325,12 +325,14 @@ class Mountpoints:
     Attributes:
         on_new: Called with each mountpoint when it appears: the archive and the engine attach themselves so.
         on_position: Called with each position that a rover sends (`gga`) or that is computed for it (`fix`).
+        scan_space: For the frame readers of all base stations.
     """
 
     def __init__(self, config: Config, kinds: Mapping[str, KindFactory]) -> None:
         self.config = config
         self.on_new: list[Callable[[Mountpoint], Any]] = []
         self.on_position: list[Callable[[str, Mountpoint, Rover | Source, Gga], Any]] = []
+        self.scan_space = ScanSpace()
         self._kinds = {**_OWN_KINDS, **kinds}
         self._by_name: dict[str, Mountpoint] = {}
 

@@ -34,6 +34,7 @@ def serve(
     """
     from caster.config import load_config
     from caster.logs import configure_logs
+    from caster.loop import new_loop
     from caster.memory import bound_heap
 
     bound_heap()
@@ -45,7 +46,8 @@ def serve(
     _raise_descriptors()
     configure_logs(as_json=json_log or not sys.stderr.isatty())
     _warm_up_loop()
-    asyncio.run(_serve(settings, read))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_serve(settings, read))
 
 
 async def _serve(settings: "Config", read: "Callable[[], Config]") -> None:

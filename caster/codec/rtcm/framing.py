@@ -27,6 +27,7 @@ __all__ = [
     "PAYLOAD_MAX",
     "FrameCounters",
     "FrameReader",
+    "ScanSpace",
     "crc24q",
     "frame_spans",
     "make_frame",
@@ -40,8 +41,8 @@ CRC_SIZE: Final = 3
 FRAME_OVERHEAD: Final = HEADER_SIZE + CRC_SIZE
 PAYLOAD_MAX: Final = 1023
 _SPANS_PER_SCAN: Final = 16
-_FIRST_BYTES: Final = 2_048  # of a reader's array: what is pending and a small epoch
-_KEPT_BYTES: Final = 16_384  # between two pieces: thousands of readers must not each keep what a burst has needed
+_FIRST_BYTES: Final = 2_048  # what is pending and a small epoch
+_KEPT_BYTES: Final = 64 << 10  # between two pieces: a caster reads no more at once
 
 
 def _crc_tables() -> NDArray[np.uint32]:
@@ -128,21 +129,43 @@ class FrameCounters:
     skipped_bytes: int
 
 
+class ScanSpace:
+    """Where bytes are scanned: an array that stays, since making one for each piece costs more than to scan it.
+
+    Readers of one thread may share one: thousands of them then find it in the processor's cache.
+
+    Attributes:
+        array: uint8.
+        bytes: The same, to copy from and to.
+        spans: (n, 2) int64, the [start, stop) of frames.
+    """
+
+    __slots__ = ("array", "bytes", "spans")
+
+    def __init__(self) -> None:
+        self.spans = np.empty((_SPANS_PER_SCAN, 2), np.int64)
+        self.make_room(_FIRST_BYTES)
+
+    def make_room(self, size: int) -> None:
+        """Go on with an array of another size."""
+        self.array = np.empty(size, np.uint8)
+        self.bytes = self.array.data
+
+
 class FrameReader:
     """Turns a stream of bytes, in pieces of any size, into whole RTCM 3 frames (header and CRC included).
 
-    Pieces go into an array of the reader's own, since making one of them each time costs more than to scan it.
+    Args:
+        space: Shared with other readers of the thread; by default its own.
     """
 
-    __slots__ = ("_array", "_bytes", "_counts", "_frames", "_size", "_spans")
+    __slots__ = ("_counts", "_frames", "_pending", "_space")
 
-    def __init__(self) -> None:
-        self._size = 0
+    def __init__(self, space: ScanSpace | None = None) -> None:
+        self._pending = b""
         self._frames = 0
         self._counts = np.zeros(2, np.int64)
-        self._spans = np.empty((_SPANS_PER_SCAN, 2), np.int64)
-        self._array = np.empty(_FIRST_BYTES, np.uint8)
-        self._bytes = self._array.data
+        self._space = space or ScanSpace()
 
     @property
     def counters(self) -> FrameCounters:
@@ -153,7 +176,7 @@ class FrameReader:
     @property
     def pending_bytes(self) -> int:
         """Bytes of the incomplete frame that is waited for; at most 1028."""
-        return self._size
+        return len(self._pending)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes and return the frames that they complete."""
@@ -164,28 +187,22 @@ class FrameReader:
         return self._read(b"", final=True)
 
     def _read(self, data: bytes, final: bool) -> list[bytes]:
-        size = self._size + len(data)
-        if size > len(self._bytes):
-            self._make_room(2 * size)
-        self._bytes[self._size : size] = data
+        space = self._space
+        buffer = self._pending + data if self._pending else bytes(data)
+        size = len(buffer)
+        if size > len(space.bytes):
+            space.make_room(2 * size)
+        space.bytes[:size] = buffer
         frames: list[bytes] = []
         place, found = 0, _SPANS_PER_SCAN
         while found == _SPANS_PER_SCAN:
-            place, found = _scan(self._array, size, place, final, self._spans, self._counts)
-            frames += [bytes(self._bytes[start:stop]) for start, stop in self._spans[:found].tolist()]
-        self._size = size - place
-        if self._size:
-            self._bytes[: self._size] = self._bytes[place:size]
-        if len(self._bytes) > _KEPT_BYTES:
-            self._make_room(_KEPT_BYTES)
+            place, found = _scan(space.array, size, place, final, space.spans, self._counts)
+            frames += [buffer[start:stop] for start, stop in space.spans[:found].tolist()]
+        self._pending = buffer[place:]
+        if len(space.bytes) > _KEPT_BYTES:
+            space.make_room(_KEPT_BYTES)
         self._frames += len(frames)
         return frames
-
-    def _make_room(self, size: int) -> None:
-        """Go on with an array of another size."""
-        array = np.empty(size, np.uint8)
-        array[: self._size] = self._array[: self._size]
-        self._array, self._bytes = array, array.data
 
 
 def frame_spans(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], FrameCounters]:
