@@ -51,12 +51,14 @@ class Running:
         port: For rovers.
         push_port: For sources.
         push_protocol: How sources speak to it.
+        log: Its output.
         workers: Processes that share its connections.
     """
 
     pid: int
     port: int
     push_port: int
+    log: Path
     push_protocol: Literal["ntrip1", "raw"] = "ntrip1"
     workers: int = 1
 
@@ -111,7 +113,7 @@ def _dipper(python: Path, setup: Setup, folder: Path) -> Iterator[Running]:
     with started([str(python), "-m", "stations", "serve", "--config", str(config), *workers], log) as process:
         wait_listening(process, port, log, _WARM_START_S)
         wait_idle(process.pid)
-        yield Running(process.pid, rover_port, port, workers=setup.workers)
+        yield Running(process.pid, rover_port, port, log, workers=setup.workers)
 
 
 def _tls_port(folder: Path) -> int:
@@ -154,7 +156,7 @@ def _str2str(path: Path, setup: Setup, folder: Path) -> Iterator[Running]:
     ]
     with started(command, log) as process:
         wait_listening(process, port, log, 10.0)
-        yield Running(process.pid, port, push_port, "raw")
+        yield Running(process.pid, port, push_port, log, "raw")
 
 
 @contextlib.contextmanager
@@ -172,7 +174,7 @@ def _millipede(path: Path, setup: Setup, folder: Path) -> Iterator[Running]:
     config.write_text(_MILLIPEDE_YAML.format(folder=folder, port=port))
     with started([path, "-c", config], log) as process:
         wait_listening(process, port, log, 10.0)
-        yield Running(process.pid, port, port)
+        yield Running(process.pid, port, port, log)
 
 
 _MILLIPEDE_YAML: Final = """\

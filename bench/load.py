@@ -244,6 +244,10 @@ class Load:
 
     def _stop_pushing(self) -> PushReport:
         assert self._pushers is not None
+        if self._plan.churn_s:  # whoever came after the last frame would count as one that has lost it
+            for fleet in self._fleets:
+                fleet.pipe.send(Order("stay"))
+            time.sleep(_SETTLE_S)
         self._pushers.pipe.send(Order("stop"))
         pushed: PushReport = self._pushers.receive()
         for fleet in self._fleets:

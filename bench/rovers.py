@@ -15,7 +15,7 @@ import socket
 import ssl
 import struct
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
@@ -30,6 +30,7 @@ _POLL_EVENTS: Final = 512
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: no TIME_WAIT, so that ports last for the next run
 _STALLED_BUFFER: Final = 4096
 _RECV_BYTES: Final = 65536
+_ANSWER_SHOWN: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,10 @@ class FleetPlan:
 
 
 class Order(NamedTuple):
-    """What a fleet shall do: `connect`, `reset` (count from now), `wake` (the stalled), `report`, `stop`."""
+    """What a fleet shall do.
+
+    `connect`, `reset` (count from now), `stay` (no more coming and going), `wake` (the stalled), `report`, `stop`.
+    """
 
     verb: str
     last_sequences: dict[int, int] = {}  # noqa: RUF012 - never changed
@@ -75,6 +79,7 @@ class FleetReport:
         silent: Those of them that read and have had no frame so far.
         refused: Connections that were refused, or answered with anything else.
         closed: Connections that the caster ended.
+        refusals: The first words of the answers to those that were refused.
         stalled_closed: Of those that had stopped reading: whose connection had been ended when they read on.
         frames: Whole frames received.
         torn: Frames broken, repeated or out of order.
@@ -97,6 +102,7 @@ class FleetReport:
     connect_s: float = 0.0
     cpu_s: float = 0.0
     latencies: Latencies = field(default_factory=Latencies)
+    refusals: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "FleetReport") -> None:
         """Add up the report of another process."""
@@ -115,6 +121,7 @@ class FleetReport:
         self.connect_s = max(self.connect_s, other.connect_s)
         self.cpu_s += other.cpu_s
         self.latencies.merge(other.latencies)
+        self.refusals.update(other.refusals)
 
 
 class _Rover:
@@ -168,6 +175,7 @@ class _Fleet:
         self._checked: dict[int, tuple[bytes, Stamp]] = {}
         self._report = FleetReport()
         self._cpu_s = time.process_time()
+        self._churns = plan.churn_s > 0.0
         self._churn_due_s = time.monotonic() + 1.0
         self._churned = 0
         self._tls: ssl.SSLContext | None = None
@@ -188,7 +196,7 @@ class _Fleet:
             elif fd == self._pipe.fileno() and not self._obey(self._pipe.recv()):
                 return False
         self._start_connections()
-        if self._plan.churn_s and time.monotonic() >= self._churn_due_s:
+        if self._churns and time.monotonic() >= self._churn_due_s:
             self._churn()
         return True
 
@@ -205,8 +213,12 @@ class _Fleet:
             self._connect_began_s = time.monotonic()
         elif order.verb == "reset":
             connect_s = self._report.connect_s
-            self._report = FleetReport(connect_s=connect_s, refused=self._report.refused)
+            self._report = FleetReport(
+                connect_s=connect_s, refused=self._report.refused, refusals=self._report.refusals
+            )
             self._cpu_s = time.process_time()
+        elif order.verb == "stay":
+            self._churns = False
         elif order.verb == "wake":
             self._wake()
         elif order.verb == "report":
@@ -271,6 +283,7 @@ class _Fleet:
         rover.pending += data
         if not data or not b"ICY 200 OK\r\n".startswith(rover.pending[:12]):
             self._report.refused += 1
+            self._report.refusals[_first_words(rover.pending)] += 1
             self._forget(fd, rover)
         elif len(rover.pending) >= 12:
             self._begin_stream(fd, rover)
@@ -361,3 +374,8 @@ class _Fleet:
                 self._poll.unregister(fd)
             rover.link.close()
         rover.reset(None)
+
+
+def _first_words(answer: bytes) -> str:
+    """The first line of an answer, or what became of the connection instead."""
+    return answer.partition(b"\r\n")[0][:_ANSWER_SHOWN].decode(errors="replace") or "closed without an answer"

@@ -22,6 +22,7 @@ from bench.processes import BenchError
 __all__ = ["Row", "Scenario", "count_all", "count_while_connecting", "record", "run_scenario", "run_scenarios"]
 
 RESULTS: Final = Path(__file__).resolve().parent / "results"
+_LINE_SHOWN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,17 +188,19 @@ def run_scenario(scenario: Scenario, caster: Caster, path: Path) -> list[Row]:
         caster.run(path, setup, Path(folder)) as running,
         running_load(scenario.plan(), running) as load,
     ):
-        return [
+        rows = [
             _row(scenario.name, caster.name, measured, scenario.stalled)
             for measured in scenario.measure(load, scenario.seconds)
         ]
+        return [_with_errors(row, running.log) for row in rows]
 
 
 def _row(scenario: str, caster: str, measured: Measured, stalled: int) -> Row:
     rovers = measured.rovers
     remarks = list(measured.remarks)
     if rovers.refused:
-        remarks.append(f"{rovers.refused} rovers were refused")
+        told = ", ".join(f"{count} by {words!r}" for words, count in rovers.refusals.most_common(3))
+        remarks.append(f"{rovers.refused} rovers were refused: {told}")
     if stalled:
         remarks.append(f"{rovers.stalled_closed} of {stalled} stalled rovers had been closed")
     return Row(
@@ -219,6 +222,15 @@ def _row(scenario: str, caster: str, measured: Measured, stalled: int) -> Row:
         others_percent=round(100.0 * measured.others_share, 1),
         remarks="; ".join(remarks),
     )
+
+
+def _with_errors(row: Row, log: Path) -> Row:
+    """Our own caster must have logged no error."""
+    errors = [line for line in log.read_text(errors="replace").splitlines() if '"level": "error"' in line]
+    if not errors:
+        return row
+    text = f"{len(errors)} errors in its log, such as {errors[0][:_LINE_SHOWN]}"
+    return dataclasses.replace(row, remarks="; ".join(filter(None, [row.remarks, text])))
 
 
 def record(name: str, title: str, rows: list[Row], scenarios: Iterable[Scenario], bars: str) -> None:

@@ -39,7 +39,10 @@ EPHEMERIS_TYPES: Final = frozenset((1019, 1020, 1041, 1042, 1044, 1045, 1046))
 DATING_TYPES: Final = EPHEMERIS_TYPES | {1013, 1029}
 """Messages that tell the date: they are read of every stream, needed or not."""
 TICK_S: Final = 0.5
-"""How often stations' health is looked at, and epochs whose last message never came are closed."""
+"""How often epochs whose last message never came are closed."""
+LOOK_TICKS: Final = 4
+"""In how many ticks each station's health is looked at: a station is silent after `FRAME_AGE_MAX_S`, 15 s."""
+_TURNS: Final = 10
 CHECK_INTERVAL_S: Final = 10.0
 """How often a needed station's own position is solved and compared with the one that it says."""
 DATE_WAIT_NS: Final = 30 * NS
@@ -50,7 +53,6 @@ EPOCHS_TOTAL: Final = 60_000
 """Epochs kept of all needed stations together, some 10 kB each; one station alone keeps at most its own limit."""
 EPOCHS_MIN: Final = 20
 """Each needed station keeps at least these: its rovers' streams may lag behind its own by some seconds."""
-_SLICE: Final = 50
 RECENT_FRAMES_MAX: Final = 4096
 """Ephemeris frames remembered, since the stations of a network send the same ones again and again."""
 
@@ -154,9 +156,10 @@ class Station:
             self._engine.share_epochs(-1)
 
     def tick(self, now_ns: int, now_s: float) -> None:
-        """Close what waits too long, and now and then compare the station's place with its observations."""
-        if not self.needed:
-            return
+        """Close what waits too long, and now and then compare the station's place with its observations.
+
+        Only a station that somebody needs ticks.
+        """
         self._take_epochs(self.stream.expire(now_ns))
         epoch = self.info.last_epoch()
         if epoch is None or now_s - self._checked_s < CHECK_INTERVAL_S:
@@ -320,22 +323,22 @@ class Engine:
             self.stations[mountpoint.name] = Station(mountpoint, self)
 
     async def _run(self) -> None:
-        """Look at every station in each tick, a few in each turn of the loop."""
+        """Tick, and look at every station's health once in so many ticks, at a few in each turn of the loop."""
         while True:
             names = list(self.stations)
-            slices = [names[start : start + _SLICE] for start in range(0, len(names), _SLICE)] or [[]]
-            for some in slices:
+            size = max(1, -(-len(names) // (LOOK_TICKS * _TURNS)))
+            for turn in range(LOOK_TICKS * _TURNS):
                 try:
-                    self._look(some, is_tick=some is slices[0])
+                    self.refresh(names[turn * size : (turn + 1) * size])
+                    if turn % _TURNS == 0:
+                        self._tick()
                 except Exception:  # one bad station must not end the others' health
                     _log.exception("engine tick failed")
-                await asyncio.sleep(TICK_S / len(slices))
+                await asyncio.sleep(TICK_S / _TURNS)
 
-    def _look(self, names: Sequence[str], *, is_tick: bool) -> None:
-        self.refresh(names)
+    def _tick(self) -> None:
         now_ns, now_s = from_unix(time.time_ns()), self.now_s()
-        for name in names:
-            self.stations[name].tick(now_ns, now_s)
-        if is_tick:
-            for callback in self.on_tick:
-                callback(now_ns)
+        for station in [station for station in self.stations.values() if station.needed]:
+            station.tick(now_ns, now_s)
+        for callback in self.on_tick:
+            callback(now_ns)

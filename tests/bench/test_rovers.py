@@ -94,6 +94,7 @@ def test_any_other_answer_is_a_refusal() -> None:
     with one_rover() as (caster, pipe):
         report = report_after(pipe, caster, b"HTTP/1.0 401 Unauthorized\r\n\r\n", 0)
         assert (report.refused, report.connected, report.frames) == (1, 0, 0)
+        assert dict(report.refusals) == {"HTTP/1.0 401 Unauthorized": 1}
 
 
 def test_a_rover_that_stalls_reads_nothing_until_it_is_woken_and_then_only_whole_frames() -> None:
