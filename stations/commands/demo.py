@@ -1,12 +1,15 @@
 """`dipper demo`: a whole service on this computer, with real observations."""
 
 import contextlib
+import os
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from caster.errors import SourceError
+from stations.commands.running import aside, run_to_end
 
 if TYPE_CHECKING:
     import subprocess
@@ -31,7 +34,6 @@ def demo(
 
     Example: dipper demo --seconds 30
     """
-    import asyncio
     import logging
 
     import structlog
@@ -42,8 +44,10 @@ def demo(
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     console = Console()
     running = Demo(find_recordings(), port)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run(running, console, seconds))
+    if not run_to_end(_run(running, console, seconds)):
+        console.print()
+        sys.stdout.flush()
+        os._exit(0)  # a thread may still be compiling: it cannot be ended, and Python would trip over it
     if not running.answers.positions:
         raise SourceError("the demonstration ended without a position")
 
@@ -61,16 +65,24 @@ async def _run(running: "Demo", console: "Console", seconds: float | None) -> No
     async with running:
         _say(console, f"The caster listens on {running.address}.")
         longest_first = dict(reversed(list(service_steps().items())))  # the other process takes the rest meanwhile
-        await asyncio.to_thread(warm_up, longest_first, console, lambda: helpers.append(compile_reading()))
-        _say(console, "Reading the recordings.")
-        for helper in helpers:
-            await asyncio.to_thread(helper.wait)
+        try:
+            await aside(lambda: warm_up(longest_first, console, lambda: helpers.append(compile_reading())))
+            _say(console, "Reading the recordings.")
+            for helper in helpers:
+                await aside(helper.wait)
+        finally:
+            console.show_cursor()  # which a progress bar that is left behind has hidden
+            for helper in helpers:
+                helper.kill()
+                helper.wait()
         await running.start_peers()
         _say(console, "Station and rovers begin.")
         if not console.is_terminal:
             _say(console, *where_to_look(running))
-        await _show(running, console, started_s, seconds)
-        _say(console, *summary(running))
+        try:
+            await _show(running, console, started_s, seconds)
+        finally:  # Ctrl-C ends it as well
+            _say(console, *summary(running))
     await asyncio.to_thread(prune_cache)
 
 

@@ -3,13 +3,18 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine
+import threading
+from collections.abc import Callable, Coroutine
 
-__all__ = ["run_to_end"]
+__all__ = ["aside", "run_to_end"]
 
 
-def run_to_end(work: Coroutine[None, None, None]) -> None:
-    """Run until the work is done, or until Ctrl-C or SIGTERM, which are no error: what was opened is closed in form."""
+def run_to_end(work: Coroutine[None, None, None]) -> bool:
+    """Run until the work is done, or until Ctrl-C or SIGTERM, which are no error: what was opened is closed in form.
+
+    Returns:
+        It was done.
+    """
 
     async def run() -> None:
         task = asyncio.current_task()
@@ -19,3 +24,31 @@ def run_to_end(work: Coroutine[None, None, None]) -> None:
 
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(run())
+        return True
+    return False
+
+
+async def aside(work: Callable[[], object]) -> None:
+    """Do something long in a thread that nobody waits for at the end: a compilation cannot be broken off."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            work()
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the program has ended meanwhile
+            loop.call_soon_threadsafe(tell, error)
+
+    threading.Thread(target=run, name="aside", daemon=True).start()
+    await done

@@ -1,8 +1,11 @@
 """`dipper demo` as a user starts it: real recordings, real connections, by itself to the end."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -25,6 +28,19 @@ def test_a_rover_is_positioned_from_real_observations_and_the_command_stops_by_i
     assert re.search(r"rover with corrections: [1-9]\d* epochs", done.stdout)
     median_m = float(re.search(r"good to about a metre: ([\d.]+) m", done.stdout)[1])
     assert median_m < 3.0
+
+
+@pytest.mark.parametrize(("number", "mark"), [(signal.SIGINT, "listens"), (signal.SIGTERM, "differential")])
+def test_a_signal_ends_it_at_once_and_in_form_compiled_or_not(tmp_path: Path, number: signal.Signals, mark: str):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)} if mark == "listens" else {}
+    command = [sys.executable, "-m", "stations", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | cache, text=True) as process:
+        while mark not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in said and (mark == "listens" or f"station {BASE}: " in said)
 
 
 def test_without_the_recordings_it_says_what_to_install(monkeypatch):
