@@ -59,6 +59,12 @@ class DgnssMountpoint(Mountpoint):
         """Some station is healthy."""
         return len(self._engine.stations_map) > 0
 
+    @property
+    def refusal(self) -> str:
+        """No station is healthy; one that has just begun has yet to say where it stands."""
+        why = "is offline: no station is healthy (each has to send, and to say where it stands in 1005 or 1006)"
+        return "" if self.is_live else why
+
     def on_subscribe(self, rover: Rover) -> None:
         """A rover comes, with its place in the request's head or without."""
         self._rovers[rover.number] = served = _Served(rover, place_ecef_m=place_of(rover.gga))

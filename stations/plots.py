@@ -48,7 +48,7 @@ def check_plotting(path: Path) -> None:
         SourceError: the folder is not there.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib: pip install 'bigdipper[plot]'")
+        raise ConfigError("--plot needs matplotlib: pip install matplotlib")
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--plot {path}: not one of {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():

@@ -71,7 +71,7 @@ def solve(
     output: Annotated[Path | None, typer.Option(help="Where to write; the terminal if not given.")] = None,
     form: Annotated[str, typer.Option("--format", help="pos (RTKLIB's), nmea or csv.")] = "pos",
     plot: Annotated[
-        Path | None, typer.Option(help="A figure of the solution: .png, .pdf or .svg; needs bigdipper[plot].")
+        Path | None, typer.Option(help="A figure of the solution: .png, .pdf or .svg; needs matplotlib.")
     ] = None,
 ) -> None:
     """Solve recordings for positions.

@@ -99,6 +99,9 @@ async def test_without_a_healthy_station_a_rover_is_told_so_and_the_table_says_o
     answer = await service.ask(b"GET /DGNSS HTTP/1.1\r\nNtrip-Version: Ntrip/2.0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 503")
     assert b"offline" in await service.ask(b"GET / HTTP/1.0\r\nUser-Agent: NTRIP test\r\n\r\n")
+    await service.feed("SYDNEY")  # feeds, and has not said where it stands
+    answer = await service.ask(b"GET /DGNSS HTTP/1.0\r\nUser-Agent: NTRIP test\r\n\r\n")
+    assert b"no station is healthy" in answer and b"1005 or 1006" in answer
 
 
 async def test_a_station_that_says_another_place_is_noticed_and_stays_in_use(service):

@@ -41,7 +41,7 @@ def test_a_figure_without_matplotlib_is_refused_before_anything_is_solved(monkey
     monkeypatch.setattr(stations.plots.importlib.util, "find_spec", lambda name: None)
     result = CliRunner().invoke(app, [*WORDS, "--mode", "single", "--plot", str(tmp_path / "figure.png")])
     assert result.exit_code != 0
-    assert "pip install 'bigdipper[plot]'" in str(result.exception)
+    assert "pip install matplotlib" in str(result.exception)
 
 
 def test_names_that_are_no_pictures_are_refused(tmp_path):
