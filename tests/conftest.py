@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# A first example may compile a kernel: the time-out of the whole test is the limit.
-settings.register_profile("kernels", deadline=None)
+# A first example may compile a kernel, and a busy machine may be slow to make one: the time-out of the whole test is the
+# limit.
+settings.register_profile("kernels", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kernels")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
