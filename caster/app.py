@@ -118,7 +118,7 @@ class Caster:
                 self.authenticator.why_spent = self.usage.why_spent
                 self.server.on_end.append(self.usage.take)
             self.positions = self._make_positions() if config.positions.enabled else None
-            rights = RightsWatch(self.store, lambda: self.server.connections)
+            rights = RightsWatch(self.store, lambda: self.server.connections, self.authenticator.forget)
             self.operations = Operations(config, self.mountpoints, self.server, rights, self.usage, self.positions)
             await self.operations.start()
             try:

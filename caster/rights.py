@@ -47,6 +47,7 @@ class RightsWatch:
     Args:
         store: Where the accounts are.
         sessions: All open connections.
+        on_change: Called once accounts or groups have changed: what others have read of them is old.
         now: The present, UTC.
     """
 
@@ -54,10 +55,12 @@ class RightsWatch:
         self,
         store: AccountStore,
         sessions: Callable[[], Iterable[Session]],
+        on_change: Callable[[], object] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._sessions = sessions
+        self._on_change = on_change
         self._now = now
         self._changes: int | None = None
         self._is_failing = False
@@ -80,6 +83,7 @@ class RightsWatch:
         changes = await self._store.changes()
         accounts = None
         if changes != self._changes:
+            self._on_change()
             accounts = await self._store.some({session.holder.name for session in held if session.holder is not None})
         for number, session in enumerate(held):
             if number % _SESSIONS_AT_ONCE == 0:

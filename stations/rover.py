@@ -145,6 +145,7 @@ class Rover:
         tow_s: Gives GPST seconds of week, for latencies.
         output: Takes the stream's bytes, if given.
         tally: What came so far.
+        is_closed: The caster has ended the stream.
     """
 
     target: Target
@@ -154,6 +155,7 @@ class Rover:
     place: Place | None = None
     output: BinaryIO | None = None
     tally: Tally = field(default_factory=Tally)
+    is_closed: bool = False
 
     async def run(self, upload: AsyncIterator[bytes] | None = None, seconds: float | None = None) -> None:
         """Be at the mount until the time is over, the caster closes, or an upload and its answers are through.
@@ -213,10 +215,12 @@ class Rover:
                 elif isinstance(event, TableReceived):
                     raise RefusedError(f"{self.target}: the caster has no such mount and sent its sourcetable", 404)
                 elif isinstance(event, StreamEnded):
+                    self.is_closed = True
                     return
                 else:
                     opened.set()
             if not data:
+                self.is_closed = True
                 return
 
     def _take(self, data: bytes) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A first example may compile a kernel, and a busy machine may be slow to make one: the time-out of the whole test is the
-# limit.
+# A first example may compile a kernel, and a busy machine may be slow to make one: the test's time-out is the limit.
 settings.register_profile("kernels", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kernels")
 

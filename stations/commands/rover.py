@@ -44,6 +44,8 @@ def rover(
         finally:
             for line in one.tally.summary() if one.tally.received else ():
                 typer.echo(line)
+    if one.is_closed:
+        typer.echo(f"dipper: {target}: the caster closed the connection", err=True)
     if not one.tally.received:
         raise SourceError(f"{target}: nothing came")
 

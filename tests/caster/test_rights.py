@@ -49,7 +49,7 @@ async def watched(database: Database, *names: str) -> tuple[AccountStore, list[S
     for name in names:
         await store.add(Account(name, "rover", "$hash"))
     sessions = [Session(account) for account in await store.all()]
-    watch = RightsWatch(store, lambda: sessions, time)
+    watch = RightsWatch(store, lambda: sessions, now=time)
     await watch.look()
     return store, sessions, watch, time
 
