@@ -2,7 +2,7 @@
 
 Strategy: the commands and the administration interface count their changes in the database (`changes`). Every
 `accounts.refresh_s` the watch reads this one number; only where it is another one, it reads the accounts that have
-sessions, once, and hands each session its account as it is now. Expiry needs no database: each look compares the clock.
+sessions, once, and hands each session its account as it is now. Expiry is looked at twice a minute.
 While the database is away, everybody stays.
 
 A new password is no reason to end a session: it was opened with one that was right then.
@@ -10,7 +10,7 @@ A new password is no reason to end a session: it was opened with one that was ri
 
 import asyncio
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
@@ -22,6 +22,7 @@ __all__ = ["RightsWatch", "Session"]
 _log = structlog.get_logger(__name__)
 
 _SESSIONS_AT_ONCE: Final = 1000  # some tenths of a millisecond of the event loop
+_EXPIRY_PERIOD: Final = timedelta(seconds=30)  # accounts end with a day
 
 
 class Session(Protocol):
@@ -63,6 +64,7 @@ class RightsWatch:
         self._on_change = on_change
         self._now = now
         self._changes: int | None = None
+        self._judged = datetime.min.replace(tzinfo=UTC)
         self._is_failing = False
 
     async def run(self, period_s: float) -> None:
@@ -79,9 +81,11 @@ class RightsWatch:
 
     async def look(self) -> None:
         """End the sessions of accounts that have expired or, since the last look, have lost their rights."""
+        changes, now = await self._store.changes(), self._now()
+        if changes == self._changes and abs(now - self._judged) < _EXPIRY_PERIOD:
+            return
+        self._judged, accounts = now, None
         held = [session for session in self._sessions() if session.holder is not None]
-        changes = await self._store.changes()
-        accounts = None
         if changes != self._changes:
             self._on_change()
             accounts = await self._store.some({session.holder.name for session in held if session.holder is not None})
@@ -89,7 +93,7 @@ class RightsWatch:
             if number % _SESSIONS_AT_ONCE == 0:
                 await asyncio.sleep(0)
             known = session.holder
-            if known is not None:
+            if known is not None and (accounts is not None or known.expires is not None):
                 self._judge(session, known, known if accounts is None else accounts.get(known.name))
         self._changes = changes
 
