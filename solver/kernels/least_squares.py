@@ -69,25 +69,22 @@ def robust_solve(
     factor, block = np.empty((n, n)), np.empty((n, n))
     nuisance = np.empty((len(first) - 1, 2 * n + 5))
     standardized = np.zeros(m)
-    step, rounds = 0, _HUBER_ROUNDS + _IGG_ROUNDS if robust else 0
-    while True:
+    rounds = _HUBER_ROUNDS + _IGG_ROUNDS if robust else 0
+    for step in range(rounds + 1):
         _assemble(
             dense, y, sigma, mu, first, active, actives, common, weight, prior, prior_b, factor, x, nuisance, block
         )  # fmt: skip
         if not cholesky(factor, n):
             return -1.0, 0.0
         cholesky_solve(factor, x, n)
-        if step >= rounds:
+        if step == rounds:
             break
         cholesky_inverse(factor, covariance, n)
         _standardize(
             dense, y, sigma, mu, first, active, actives, common, weight, nuisance, x, covariance, standardized, block
         )  # fmt: skip
-        gentle = step < _HUBER_ROUNDS
-        is_settled = not _reweigh(standardized, sigma, gentle, weight)
-        if is_settled and not gentle:
+        if not _reweigh(standardized, sigma, step < _HUBER_ROUNDS, weight) and step >= _HUBER_ROUNDS:
             break
-        step = _HUBER_ROUNDS if is_settled else step + 1
     cholesky_inverse(factor, covariance, n)
     return _chi_square(a, y, sigma, mu, first, common, weight, prior, nuisance, active, actives, x, covariance)
 
