@@ -28,6 +28,7 @@ __all__ = ["RtkOptions", "RtkState", "Workspace", "process"]
 
 Floats = NDArray[np.float64]
 
+_FIRST_WANDER: Final = 0.3
 _FIRST_STATES: Final = 96
 _SPARE_STATES: Final = 16
 _LINKS_MIN: Final = 4
@@ -108,6 +109,7 @@ class RtkState:
         self.record["code_factor"], self.record["code_redundancy"] = 2.0, epoch.REDUNDANCY_MEMORY
         self.record["fixed_factor"] = epoch.QUIET_FACTOR
         self.record["phase_factor"] = self.record["ionosphere_factor"] = 1.0
+        self.record["wander"] = _FIRST_WANDER
         self.record["channel_m2"] = np.inf
         self.usage = np.zeros((SIGNAL_COUNT, SIGNALS_PER_SYSTEM))
         self.filter = _empty_filter(_FIRST_STATES)

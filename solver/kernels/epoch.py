@@ -53,9 +53,17 @@ from solver.kernels.rtk import (
 from solver.model import HALF_CYCLE, SLIP, Quality
 from solver.signals import GLONASS, PRN_PER_SYSTEM
 
-__all__ = ["fix", "locate", "predict", "recall_channels", "stand_alone", "update"]
+__all__ = ["fix", "learn_wander", "locate", "predict", "recall_channels", "stand_alone", "update"]
 
 FIX, FLOAT, DGNSS = int(Quality.FIX), int(Quality.FLOAT), int(Quality.DGNSS)
+CONTRADICTION: Final = 4.0
+"""Mean square of how far the best integers lie off, in units of the float solution's variances, that belies them."""
+LEARNING_MIN: Final = 6
+"""Fewest ambiguities that tell whether the float solution is too sure of itself."""
+BANDS_MIN: Final = 1.5
+"""Mean number of bands from which on single epochs are strong enough that carriers' memory may be short."""
+WANDER_STEP: Final = 0.2
+WANDER_LIMITS: Final = (0.05, 30.0)
 NO_DELAY_M: Final = 0.004
 """Differential zenith ionosphere (1 sigma) below which it is noise rather than a state: some 2 km of baseline."""
 INNOVATION_LIMIT: Final = 4.0
@@ -430,8 +438,11 @@ def _resolve(left: int, holds: bool, how: Record, known: Record, now: Record, wo
             size, a, q, work.b, qba, work.qb, how.failure_rate, RISK_MAX if attempt == -2 else PART_RISK_MAX,
             how.ratio_floor, least, fixed, work.report,
         )  # fmt: skip
-        if attempt == -2 and how.instantaneous:
-            _note_norm(known, now, work)
+        if attempt == -2:
+            if how.instantaneous:
+                _note_norm(known, now, work)
+            else:
+                learn_wander(left, known, now, work)
         if accepted:
             for i in range(size):
                 work.fixed[chosen[i]] = fixed[i]
@@ -445,6 +456,29 @@ def _note_norm(known: Record, now: Record, work: Work) -> None:
     now.shown = max(now.shown, now.quiet * now.quiet * _norm(work))
     if now.quiet == 1.0 and now.shown > 0.0:
         known.phase_factor = min(max(known.phase_factor * _step(now.shown), QUIET_FACTOR), ALONE_FACTOR_MAX)
+
+
+@part
+def learn_wander(left: int, known: Record, now: Record, work: Work) -> None:
+    """Follow how far carriers' errors wander, by how far the best integers lie from the float solution.
+
+    Slow errors do not show in innovations: ambiguities take them over, and a filter that thinks them constant is soon
+    sure of values that are no integers. Where the whole set is called sure and yet belied, they wander more than that;
+    where it is not sure, less. One band alone needs its memory, belied or not: its single epochs are too weak.
+    """
+    satellites = 0
+    for k in range(now.count):
+        if k == 0 or work.links[k - 1].sat != work.links[k].sat:
+            satellites += 1
+    norm, fixable = work.report[NORM], work.report[COUNT]
+    if left < LEARNING_MIN or norm <= 0.0 or now.count < BANDS_MIN * satellites:
+        return
+    step = -0.3
+    if fixable < left:
+        step = -1.0
+    elif norm > CONTRADICTION * fixable:
+        step = 1.0
+    known.wander = min(max(known.wander * math.exp(WANDER_STEP * step), WANDER_LIMITS[0]), WANDER_LIMITS[1])
 
 
 @part
@@ -610,12 +644,12 @@ def _unquiet(known: Record) -> float:
 def _wander(how: Record, known: Record, now: Record) -> float:
     """Variance that an ambiguity gains in this epoch, in units of its carrier's: multipath is not white.
 
-    Where carriers are no noisier than the noise law's best, there is little multipath to take account of; errors at
-    long intervals are independent anyhow.
+    Where carriers are no noisier than the noise law's best and integers agree, there is little multipath to take
+    account of; errors at long intervals are independent anyhow.
     """
     if how.static:
         return 0.0
-    return float(now.dt_s / how.phase_memory_s * _close(now) * _unquiet(known))
+    return float(now.dt_s / how.phase_memory_s * _close(now) * max(_unquiet(known), known.wander))
 
 
 @part

@@ -49,6 +49,7 @@ KNOWN: Final = np.dtype(
         ("phase_factor", np.float64),
         ("fixed_factor", np.float64),  # the carriers' by the residuals of fixed positions
         ("ionosphere_factor", np.float64),  # a quiet one is assumed first
+        ("wander", np.float64),  # variance that ambiguities gain in `phase_memory_s`, in units of their carriers'
         ("channel_m", np.float64, (2,)),  # phase bias for each GLONASS channel number in two bands, as found so far
         ("channel_m2", np.float64, (2,)),  # their variances
     ]

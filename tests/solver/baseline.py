@@ -1,6 +1,7 @@
 """A simulated pair of receivers: round orbits, clocks, ambiguities, noise, and everything else known."""
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,7 @@ class Receiver:
         slips: Cycles by satellite and signal, to be added to the ambiguities.
         ionosphere_m: Zenith ionosphere at L1.
         velocity_mps: For the Doppler.
+        multipath_m: Of the carriers at 30 degrees, 1 sigma; its correlation falls to 1 / e in a minute.
     """
 
     position_m: NDArray[np.float64]
@@ -62,6 +64,7 @@ class Receiver:
     slips: dict[tuple[int, int], float] = field(default_factory=dict)
     ionosphere_m: float = 0.0
     velocity_mps: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    multipath_m: float = 0.0
 
     def observe(self, known: Ephemerides, time_ns: int) -> Epoch:
         """What it measures at a time tag."""
@@ -105,12 +108,26 @@ class Receiver:
         wavelength = SPEED_OF_LIGHT_MPS / hz
         cycles = 7 * sat + 3 * sig + self.seed * 11 + self.slips.get((sat, sig), 0.0)
         spread = 0.5 + 0.5 / np.sin(elevation)
+        if self.multipath_m:
+            slow = slow_errors(self.seed, sat, sig)[(time_ns - START_NS) // NS]
+            cycles += self.multipath_m * spread / 1.5 * slow / wavelength
         vx, vy, vz = self.velocity_mps
         rate = x * (vx - state[3]) + y * (vy - state[4]) + z * (vz - state[5]) + SPEED_OF_LIGHT_MPS * state[7]
         return (
             sat, sig, hz, common + delay + rng.normal() * self.code_m * spread,
             (common - delay + rng.normal() * self.phase_m * spread) / wavelength + cycles, rate / wavelength,
         )  # fmt: skip
+
+
+@cache
+def slow_errors(seed: int, sat: int, sig: int) -> NDArray[np.float64]:
+    """A Gauss-Markov process of unit variance for each second of ten minutes."""
+    noise = np.random.default_rng((seed, sat, sig)).normal(size=600)
+    keep = np.exp(-1.0 / 60.0)
+    values = [noise[0]]
+    for value in noise[1:]:
+        values.append(keep * values[-1] + np.sqrt(1.0 - keep * keep) * value)
+    return np.array(values)
 
 
 def seconds(count: int, step_s: int = 1) -> list[int]:

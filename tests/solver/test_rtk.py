@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from solver.kernels.epoch import recall_channels
+from solver.kernels.epoch import learn_wander, recall_channels
+from solver.kernels.fixing import COUNT, NORM
 from solver.kernels.kalman import CHANNEL_BIAS
+from solver.kernels.rover import NOW, workspace
 from solver.model import SLIP, Quality
 from solver.rtk import RtkOptions, RtkState, process
 from solver.signals import GLONASS, RINEX_CODE
@@ -50,6 +52,33 @@ def test_the_position_is_right_on_a_long_baseline_with_ionosphere():
     assert sum(fix.quality == Quality.FIX for fix in fixes[20:]) >= 38
     fixed = np.array([fix.quality == Quality.FIX for fix in fixes])
     assert np.sqrt((errors[fixed] ** 2).sum(axis=1)).max() < 0.08
+
+
+def test_slow_multipath_of_a_medium_baseline_does_not_make_the_filter_too_sure():
+    """Carriers that wander by millimetres in a minute: a filter that takes them for constant fixes decimetres off."""
+    base = replace(BASE, multipath_m=0.003)
+    rover = rover_at(8e3, 9.6e3, -4.8e3, multipath_m=0.005, ionosphere_m=0.02)
+    state = RtkState()
+    fixes, errors = run(rover, baseline.seconds(240), base=base, state=state)
+    fixed = np.array([fix.quality == Quality.FIX for fix in fixes])
+    off_m = np.sqrt((errors[fixed] ** 2).sum(axis=1))
+    assert fixed.mean() > 0.95
+    assert (off_m > 0.1).mean() < 0.08
+    assert state.record[0]["wander"] > 1.0
+
+
+@pytest.mark.parametrize(
+    ("norm", "fixable", "bands", "grows"),
+    [(200.0, 20, 2, True), (20.0, 20, 2, False), (200.0, 12, 2, False), (200.0, 20, 1, None)],
+)
+def test_carriers_wander_as_far_as_sure_integers_are_belied(norm, fixable, bands, grows):
+    known, now, work = RtkState().record[0], np.zeros(1, NOW)[0], workspace()
+    now["count"] = 20
+    work.links["sat"][:20] = np.arange(20) // bands
+    work.report[[NORM, COUNT]] = norm, fixable
+    before = known["wander"]
+    learn_wander(20, known, now, work)
+    assert (known["wander"] > before) == (grows is True) and (known["wander"] == before) == (grows is None)
 
 
 @pytest.mark.parametrize("flagged", [True, False])
