@@ -103,8 +103,9 @@ async def test_without_a_station_a_rover_is_positioned_by_its_own_ephemerides(se
 async def test_followers_of_a_fix_mount_get_the_positions_of_its_source(service, shared_data):
     base, source = await service.feed("BASE"), await service.feed("ROVER1")
     followers = [await follow(service, "ROVER1") for _ in range(2)]
-    await replay([base, source], [stromlo(shared_data, "STR17"), stromlo(shared_data, "STR24")])
     mountpoint = service.caster.mountpoints.get("ROVER1")
+    await service.wait(lambda: len(mountpoint.mount) == len(followers))
+    await replay([base, source], [stromlo(shared_data, "STR17"), stromlo(shared_data, "STR24")])
     first = await sentences_until(service, followers[0], lambda: mountpoint.source_track, EPOCHS - 5)
     second = await followers[1].reader.read(1 << 20)
     assert first == second

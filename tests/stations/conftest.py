@@ -1,5 +1,6 @@
 """The field's tests run against the real caster."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,11 @@ from caster.codec.rtcm import make_frame
 from tests.caster.conftest import service, start
 
 __all__ = ["service", "start"]
+
+
+def heed_interrupts() -> None:
+    """For a new process: what a shell starts in the background ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def observation_frame(tow_s: float, number: int = 1077, fill: bytes = bytes(20)) -> bytes:

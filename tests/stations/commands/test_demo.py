@@ -14,6 +14,7 @@ from caster.errors import SourceError
 from stations import demo
 from stations.cli import app
 from stations.demo import BASE, Answers, find_recordings
+from tests.stations.conftest import heed_interrupts
 
 
 def test_a_rover_is_positioned_from_real_observations_and_the_command_stops_by_itself():
@@ -34,7 +35,9 @@ def test_a_rover_is_positioned_from_real_observations_and_the_command_stops_by_i
 def test_a_signal_ends_it_at_once_and_in_form_compiled_or_not(tmp_path: Path, number: signal.Signals, mark: str):
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)} if mark == "listens" else {}
     command = [sys.executable, "-m", "stations", "demo"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | cache, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env=os.environ | cache, text=True, preexec_fn=heed_interrupts
+    ) as process:
         while mark not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(number)

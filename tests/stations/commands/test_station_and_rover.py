@@ -13,7 +13,7 @@ from caster.errors import SourceError
 from stations.cli import app
 from stations.uplink import connect
 from tests.caster.conftest import PATIENCE_S, Service
-from tests.stations.conftest import observation_frame
+from tests.stations.conftest import heed_interrupts, observation_frame
 
 BAD = ["http://host/M", "ntrip://host:2101/", "ntrip://host:99999/M"]
 
@@ -110,7 +110,9 @@ async def test_a_push_and_a_rover_end_in_form_by_signals(service: Service, numbe
 
 async def _started(*words: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(sys.executable, "-m", "stations", *words, stdout=pipe, stderr=pipe)
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "stations", *words, stdout=pipe, stderr=pipe, preexec_fn=heed_interrupts
+    )
 
 
 async def dipper(*words: str) -> tuple[str, int | None, str]:
