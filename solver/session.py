@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from solver.antenna import Antenna, range_correction_m
 from solver.kernels import differencing, rtk
+from solver.kernels.atmosphere import slant_ionosphere
 from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.kernels.orbit import is_beidou_geo, satellite_states, select_ephemerides, travel
 from solver.kernels.static import ROW, ROWS_MAX, arcs_of_phases
@@ -32,6 +33,7 @@ _PAIR_NS: Final = 100_000_000
 """How far time tags of one epoch may be apart: receivers that do not steer their clocks are off by milliseconds."""
 _NO_TIDES: Final = np.zeros((2, 3))
 _SAMPLE: Final = 25
+_LOOK_NS: Final = 3600 * NS
 _GAP_S: Final = 300.0
 _ARC_MIN_S: Final = 300.0
 _ARCS_MAX: Final = 1500
@@ -105,7 +107,10 @@ def approximate_position(pairs: list[tuple[Epoch, Epoch]], measuring: "Measuring
 
 @dataclass(slots=True)
 class Session:
-    """All rows of a session; see `solver.kernels.static`."""
+    """All rows of a session; see `solver.kernels.static`.
+
+    `ionosphere_m` is the most zenith delay at L1 by the broadcast model.
+    """
 
     time_ns: NDArray[np.int64]
     first: NDArray[np.int64]
@@ -115,6 +120,7 @@ class Session:
     standing: NDArray[np.bool_]
     origin_m: Floats
     base_m: Floats
+    ionosphere_m: float
 
     @property
     def interval_s(self) -> float:
@@ -195,7 +201,18 @@ class Measuring:
             return None
         first = np.searchsorted(rows["epoch"], np.arange(len(time_ns) + 1))
         return Session(
-            time_ns, first, rows, int(rows["group"].max()) + 1, arcs, self._standing(), origin_m, self.base_m
+            time_ns, first, rows, int(rows["group"].max()) + 1, arcs, self._standing(), origin_m, self.base_m,
+            self._thickest_ionosphere_m(time_ns),
+        )  # fmt: skip
+
+    def _thickest_ionosphere_m(self, time_ns: NDArray[np.int64]) -> float:
+        """The most that the broadcast model has of zenith delay at L1 over the base, in looks an hour apart."""
+        known = self.ephemerides
+        latitude, longitude, _ = geodetic_from_ecef(*self.base_m.tolist())
+        looks = range(int(time_ns[0]), int(time_ns[-1]) + _LOOK_NS, _LOOK_NS)
+        return max(
+            slant_ionosphere(look, latitude, longitude, 0.0, 0.5 * math.pi, known.klobuchar_gps, known.klobuchar_beidou)
+            for look in looks
         )
 
     def _correct_antennas(self, links: NDArray[Any], origin_m: Floats, antennas: tuple[Antenna, Antenna]) -> None:
@@ -232,6 +249,7 @@ class Measuring:
         rows["phase_m"][links["flags"] & HALF_CYCLE != 0] = np.nan
         rows["code_m"][weight < _CODE_WEIGHT_MIN] = np.nan
         rows["ionosphere"] = links["ionosphere"] * links["slant"]
+        rows["common_ionosphere"] = links["ionosphere"] * (links["slant"] - links["slant_base"])
         rows["code_w"], rows["phase_w"] = 1.0 / links["code_m2"], 1.0 / links["phase_m2"]
         return rows
 

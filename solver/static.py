@@ -1,10 +1,11 @@
 """Static positioning: one position from a whole session of two receivers at rest, by least squares with integers.
 
 Strategy: single differences of all epochs at once (`kernels.static`), whose unknowns are the position, zenith wet
-delays at knots in time and an ambiguity for each arc of a carrier; clocks, biases and ionosphere of each epoch are
-removed exactly. Weights, and the time that carrier errors last, are taken from the residuals, and the session is
-solved again. Integers are those combinations of ambiguities that bootstrapping fixes at a low failure rate after
-decorrelation (`kernels.ambiguity`); the rest stays float. `docs/topics/static.md` tells why, and what was measured.
+delays and the ionosphere over both ends at knots in time, and an ambiguity for each arc of a carrier. Clocks, biases
+and what the ionosphere differs by in each epoch are removed exactly. Weights, and the time that carrier errors last,
+are taken from the residuals, and the session is solved again. Integers are those combinations of ambiguities that
+bootstrapping fixes at a low failure rate after decorrelation (`kernels.ambiguity`); the rest stays float.
+`docs/topics/static.md` tells why, and what was measured.
 """
 
 import math
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from solver.kernels.ambiguity import bootstrapped_failure_rate, decorrelate, first_of_reliable_subset
 from solver.kernels.geodesy import geodetic_from_ecef
-from solver.kernels.static import ROW, accumulate, bootstrap, cut_slides, residuals
+from solver.kernels.static import DELAYS, ROW, accumulate, bootstrap, cut_slides, residuals
 from solver.model import Ephemerides, Epoch, Quality
 from solver.session import Measuring, Session, StaticOptions, approximate_position, keep_long_arcs, pair_epochs
 from solver.signals import GLONASS, PRN_PER_SYSTEM
@@ -30,6 +31,7 @@ Floats = NDArray[np.float64]
 _NO_DELAY_M: Final = 0.004
 """Differential zenith ionosphere (1 sigma) below which it is noise rather than an unknown: some 8 km of baseline."""
 _IONOSPHERE_S: Final = 1800.0
+_IONOSPHERE_LASTS_S: Final = 14_400.0
 _KNOT_S: Final = 7200.0
 _ZENITH_S: Final = 14_400.0
 _ZENITH_WALK_M: Final = 0.01
@@ -221,12 +223,13 @@ class _Adjustment:
 
     def _float(self) -> tuple[Floats, Floats]:
         """Float solution and its covariance."""
-        session, start = self.session, 3 + 2 * self.knots
+        session, start = self.session, 3 + DELAYS * self.knots
         size = start + session.arcs
         normal, rhs = np.zeros((size, size)), np.zeros(size)
         accumulate(session.first, self.place, session.rows, session.groups, self.knots, self.ionosphere_m2, normal, rhs)
         normal[range(3), range(3)] += 1e-4
         self._observe_zeniths(normal)
+        self._observe_ionosphere(normal)
         loose = np.where(self.reference, 1e8, _AMBIGUITY_CYCLES**-2.0)
         normal[range(start, size), range(start, size)] += loose
         scale = 1.0 / np.sqrt(np.diag(normal))
@@ -252,6 +255,18 @@ class _Adjustment:
                 continue
             _observe(normal, difference | {rover + k - 1: -keep, base + k - 1: keep}, sigma**2 * (1.0 - keep**2))
             _observe(normal, {base + k: 1.0, base + k - 1: -1.0}, walk_m2)
+
+    def _observe_ionosphere(self, normal: Floats) -> None:
+        """What is known of the zenith ionosphere over both ends: how thick it may get (1 sigma); it changes in hours.
+
+        Left out, it shortens baselines by up to 2 ppm (Georgiadou 1988a): an ionosphere that is the same
+        over both is seen at different elevations.
+        """
+        first = 3 + 2 * self.knots
+        keep = math.exp(-self.knot_s / _IONOSPHERE_LASTS_S)
+        for k in range(self.knots):
+            change = {first + k: 1.0, first + k - 1: -keep} if k else {first: 1.0}
+            _observe(normal, change, self.session.ionosphere_m**2 * (1.0 - keep**2 if k else 1.0))
 
     def _residuals(self, x: Floats) -> float:
         """Fill in the residuals; mean square of the phases' by their weights."""
@@ -290,7 +305,7 @@ class _Adjustment:
 
     def _release_standing(self, x: Floats, q: Floats) -> None:
         """Let those geostationary satellites be fixed next time whose every arc is an integer, as the others tell."""
-        place = 3 + 2 * self.knots
+        place = 3 + DELAYS * self.knots
         for sat in np.unique(self.arc_sat[self.session.standing[self.arc_sat]]).tolist():
             arcs = place + np.flatnonzero((self.arc_sat == sat) & ~self.reference)
             astray = np.abs(x[arcs] - np.round(x[arcs]))
@@ -299,7 +314,7 @@ class _Adjustment:
 
     def _fix(self, x: Floats, q: Floats) -> "_Integers | None":
         """Fix what combinations of ambiguities can be, and condition everything on them."""
-        start = 3 + 2 * self.knots
+        start = 3 + DELAYS * self.knots
         free = self._free_arcs()
         m = len(free)
         if m == 0:

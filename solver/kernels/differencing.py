@@ -58,7 +58,8 @@ LINK: Final = np.dtype(
         ("turn_rads", np.float64),  # how fast that direction turns, rad/s
         ("wet_rover", np.float64),  # mapping functions of zenith wet delays
         ("wet_base", np.float64),
-        ("slant", np.float64),  # mapping function of the ionosphere
+        ("slant", np.float64),  # mapping function of the ionosphere at the rover
+        ("slant_base", np.float64),
         ("code_m", np.float64),
         ("phase_m", np.float64),
         ("rate_mps", np.float64),  # observed less expected range rate of the rover at rest
@@ -259,7 +260,7 @@ def link_geometry(
         links: (count,) code_m, phase_m and rate_mps become what the model expects, to be taken from what is observed.
     """
     axes = np.empty((3, 3))
-    model = np.empty((places, 10))
+    model = np.empty((places, 11))
     lat, lon, height = geodetic_from_ecef(rover_m[0], rover_m[1], rover_m[2])
     base_lat, base_lon, base_height = geodetic_from_ecef(base_m[0], base_m[1], base_m[2])
     dry, wet = zenith_troposphere(lat, height, 0.7)
@@ -271,6 +272,7 @@ def link_geometry(
         dry_map, wet_map = niell_mapping(base_time_ns, base_lat, base_height, elevation)
         base_part = base_range - SPEED_OF_LIGHT_MPS * base_states[k, 6] + dry_map * base_dry + wet_map * base_wet
         model[k, 8] = wet_map
+        model[k, 10] = ionosphere_mapping(elevation)
         enu_axes(lat, lon, axes)
         rover_range, x, y, z = travel(rover_states[k], rover_m[0], rover_m[1], rover_m[2])
         _, elevation = azimuth_elevation(axes, x, y, z)
@@ -297,6 +299,7 @@ def link_geometry(
         links[k].wet_rover = model[place, 6]
         links[k].wet_base = model[place, 8]
         links[k].turn_rads = model[place, 9]
+        links[k].slant_base = model[place, 10]
 
 
 @part

@@ -1,10 +1,11 @@
 """A static baseline's normal equations, epoch by epoch, without the parameters that live for one epoch only.
 
-Unknowns of the whole session: the rover's position, zenith wet delays at knots in time, an ambiguity for each arc of
-a carrier. Those of one epoch are removed exactly rather than solved for: each group's offset (clocks and biases) and
-each satellite's differential ionosphere, which has a prior. With W the weights that are left when the ionosphere is
-taken for correlated noise, and B the rows' groups, P = W - W B (Bᵀ W B)⁻¹ Bᵀ W is the weight matrix of the epoch, and
-the normal equations are the sum of Aᵀ P A (Schur complement; Förstner and Wrobel 2016, section 4.2.6).
+Unknowns of the whole session: the rover's position, at knots in time the zenith wet delays and the ionosphere over
+both, an ambiguity for each arc of a carrier. Those of one epoch are removed exactly rather than solved for: each
+group's offset (clocks and biases) and each satellite's differential ionosphere, which has a prior. With W the weights
+that are left when the ionosphere is taken for correlated noise, and B the rows' groups, P = W - W B (Bᵀ W B)⁻¹ Bᵀ W is
+the weight matrix of the epoch, and the normal equations are the sum of Aᵀ P A (Schur complement; Förstner and Wrobel
+2016, section 4.2.6).
 """
 
 import math
@@ -17,11 +18,15 @@ from solver.jit import kernel
 from solver.kernels import Float64Array, Int32Array, Records
 from solver.kernels.linalg import cholesky, cholesky_solve
 
-__all__ = ["ROW", "ROWS_MAX", "accumulate", "arcs_of_phases", "bootstrap", "cut_slides", "residuals"]
+__all__ = ["DELAYS", "ROW", "ROWS_MAX", "accumulate", "arcs_of_phases", "bootstrap", "cut_slides", "residuals"]
 
 Int64Array = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+DELAYS: Final = 3
+"""Unknowns at each knot: zenith wet delays of rover and base, zenith ionosphere over both."""
+COLUMNS: Final = 3 + 2 * DELAYS
+"""Unknowns of the session that a row depends on, beside its ambiguity."""
 ROWS_MAX: Final = 256
 """Most links of an epoch."""
 
@@ -35,6 +40,7 @@ ROW: Final = np.dtype(
         ("flags", np.uint8),
         ("wavelength_m", np.float64),
         ("ionosphere", np.float64),  # delay of the code for one metre of zenith ionosphere at L1
+        ("common_ionosphere", np.float64),  # the same, rover less base, for one that is equally thick over both
         ("elevation", np.float64),
         ("unit", np.float64, (3,)),  # from the rover to the satellite
         ("wet_rover", np.float64),
@@ -286,14 +292,15 @@ def accumulate(
 ) -> None:  # fmt: skip
     """Add up the normal equations of a session.
 
-    Unknowns: position (3), zenith delays of the rover at the knots, those of the base, ambiguities of the arcs.
+    Unknowns: position (3), zenith delays of the rover at the knots, those of the base, the zenith ionosphere (m at L1)
+    over both, ambiguities of the arcs.
 
     Args:
         first: (epochs + 1,) first row of each epoch.
         place: (epochs,) place of each epoch among the knots, 0 ... knots - 1, with a fraction.
         rows: Of `ROW`; `code_r` and `phase_r` are written.
         groups: Groups of the session.
-        knots: Knots of each receiver's zenith delay, two at least; between them it is linear.
+        knots: Knots of each delay, two at least; between them it is linear.
         ionosphere_m2: Variance of a zenith ionosphere in one epoch; 0: there is none.
         normal: (unknowns, unknowns) added to.
         rhs: (unknowns,) added to.
@@ -301,8 +308,8 @@ def accumulate(
     local, spread = np.empty(groups, np.int32), np.empty(ROWS_MAX)
     w, k, y = np.empty(2 * ROWS_MAX), np.empty(2 * ROWS_MAX), np.empty(2 * ROWS_MAX)
     wb, p = np.empty((2 * ROWS_MAX, 2 * groups)), np.empty((2 * ROWS_MAX, 2 * ROWS_MAX))
-    factor, a = np.empty((2 * groups, 2 * groups)), np.empty((2 * ROWS_MAX, 7))
-    column, product = np.empty(7, np.int64), np.empty(8)
+    factor, a = np.empty((2 * groups, 2 * groups)), np.empty((2 * ROWS_MAX, COLUMNS))
+    column, product = np.empty(COLUMNS, np.int64), np.empty(COLUMNS + 1)
     for epoch in range(len(place)):
         mine = rows[first[epoch] : first[epoch + 1]]
         n = len(mine)
@@ -314,14 +321,17 @@ def accumulate(
         part = place[epoch] - knot
         for axis in range(3):
             column[axis] = axis
-        column[3], column[4] = 3 + knot, 4 + knot
-        column[5], column[6] = 3 + knots + knot, 4 + knots + knot
+        for delay in range(DELAYS):
+            column[3 + 2 * delay] = 3 + delay * knots + knot
+            column[4 + 2 * delay] = 4 + delay * knots + knot
         for i in range(2 * n):
             row = mine[i % n]
             for axis in range(3):
                 a[i, axis] = -row.unit[axis]
             a[i, 3], a[i, 4] = row.wet_rover * (1.0 - part), row.wet_rover * part
             a[i, 5], a[i, 6] = -row.wet_base * (1.0 - part), -row.wet_base * part
+            common = row.common_ionosphere if i < n else -row.common_ionosphere
+            a[i, 7], a[i, 8] = common * (1.0 - part), common * part
             y[i] = (row.code_m if i < n else row.phase_m) if w[i] > 0.0 else 0.0
         for i in range(n):
             mine[i].code_r = p[i, i] / w[i] if w[i] > 0.0 else 0.0
@@ -334,23 +344,23 @@ def accumulate(
                 value = p[i, j]
                 if value == 0.0:
                     continue
-                for c in range(7):
+                for c in range(COLUMNS):
                     product[c] += value * a[j, c]
-                product[7] += value * y[j]
-            for c in range(7):
-                rhs[column[c]] += a[i, c] * product[7]
-                for d in range(7):
+                product[COLUMNS] += value * y[j]
+            for c in range(COLUMNS):
+                rhs[column[c]] += a[i, c] * product[COLUMNS]
+                for d in range(COLUMNS):
                     normal[column[c], column[d]] += a[i, c] * product[d]
             if i >= n:
                 wavelength = mine[i - n].wavelength_m
-                at = 3 + 2 * knots + mine[i - n].arc
-                rhs[at] += wavelength * product[7]
-                for c in range(7):
+                at = 3 + DELAYS * knots + mine[i - n].arc
+                rhs[at] += wavelength * product[COLUMNS]
+                for c in range(COLUMNS):
                     normal[at, column[c]] += wavelength * product[c]
                     normal[column[c], at] += wavelength * product[c]
                 for j in range(n):
                     if w[n + j] > 0.0:
-                        normal[at, 3 + 2 * knots + mine[j].arc] += wavelength * p[i, n + j] * mine[j].wavelength_m
+                        normal[at, 3 + DELAYS * knots + mine[j].arc] += wavelength * p[i, n + j] * mine[j].wavelength_m
 
 
 @kernel
@@ -373,6 +383,7 @@ def residuals(
         part = place[epoch] - knot
         rover = x[3 + knot] * (1.0 - part) + x[4 + knot] * part
         base = x[3 + knots + knot] * (1.0 - part) + x[4 + knots + knot] * part
+        thickness = x[3 + 2 * knots + knot] * (1.0 - part) + x[4 + 2 * knots + knot] * part
         size = 2 * count
         offset[:size] = 0.0
         for i in range(2 * n):
@@ -381,10 +392,11 @@ def residuals(
             if w[i] == 0.0 or count == 0:
                 continue
             v[i] = (row.code_m if i < n else row.phase_m) - row.wet_rover * rover + row.wet_base * base
+            v[i] -= row.common_ionosphere * (thickness if i < n else -thickness)
             for axis in range(3):
                 v[i] += row.unit[axis] * x[axis]
             if i >= n:
-                v[i] -= row.wavelength_m * x[3 + 2 * knots + row.arc]
+                v[i] -= row.wavelength_m * x[3 + DELAYS * knots + row.arc]
             for h in range(size):
                 offset[h] += wb[i, h] * v[i]
         cholesky_solve(factor, offset, size)

@@ -47,6 +47,17 @@ def enu(vector_m, place_m=baseline.BASE_M):
     return axes @ vector_m
 
 
+def test_a_thick_ionosphere_does_not_shorten_a_baseline():
+    """40 TECU over both ends of 5 km shorten it by 8 mm where they are left out."""
+    thick = {"ionosphere_m": 6.5, "phase_m": 0.001}
+    rover = rover_at(-4200.0, -2560.0, 0.0, **thick)
+    solution = solved(rover, baseline.seconds(120, 60), base=replace(BASE, **thick))
+    error = enu(solution.position_ecef_m - rover.position_m)
+    assert solution.quality == Quality.FIX
+    assert np.hypot(error[0], error[1]) < 0.003
+    assert abs(error[2]) < 0.008
+
+
 def test_a_short_session_is_fixed_and_its_covariance_covers_the_error():
     rover = rover_at(300.0, -200.0, 100.0)
     solution = solved(rover, baseline.seconds(40, 15))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from solver.kernels.static import ROW, accumulate, arcs_of_phases, bootstrap, cut_slides, residuals
+from solver.kernels.static import DELAYS, ROW, accumulate, arcs_of_phases, bootstrap, cut_slides, residuals
 
 KNOTS, GROUPS = 2, 2
 
@@ -11,7 +11,8 @@ KNOTS, GROUPS = 2, 2
 def session(epochs: int, satellites: int, seed: int = 1):
     """Rows of two groups (bands) with random geometry; the unknowns that they were made of."""
     rng = np.random.default_rng(seed)
-    truth = np.concatenate([rng.normal(size=3), rng.normal(size=2 * KNOTS) * 0.05, rng.normal(size=2 * satellites) * 3])
+    delays = rng.normal(size=DELAYS * KNOTS) * 0.05
+    truth = np.concatenate([rng.normal(size=3), delays, rng.normal(size=2 * satellites) * 3])
     place = np.linspace(0.0, KNOTS - 1.0, epochs)
     parts = []
     for epoch in range(epochs):
@@ -26,6 +27,7 @@ def session(epochs: int, satellites: int, seed: int = 1):
         rows["wet_rover"] = np.repeat(rng.uniform(1, 4, satellites), 2)
         rows["wet_base"] = rows["wet_rover"] + 0.01
         rows["ionosphere"] = np.tile([1.0, 1.65], satellites) * np.repeat(rng.uniform(1, 3, satellites), 2)
+        rows["common_ionosphere"] = rows["ionosphere"] * np.repeat(rng.normal(size=satellites), 2) * 0.01
         rows["code_w"], rows["phase_w"] = rng.uniform(1, 4, 2 * satellites), rng.uniform(1e4, 4e4, 2 * satellites)
         delay = rows["ionosphere"] * np.repeat(rng.normal(size=satellites) * 0.1, 2)
         offsets = rng.normal(size=4) * 10
@@ -40,19 +42,21 @@ def session(epochs: int, satellites: int, seed: int = 1):
 def design_of(rows, place, satellites):
     """Partial derivatives of codes, then phases, by the unknowns that last."""
     n = len(rows)
-    design = np.zeros((2 * n, 3 + 2 * KNOTS + 2 * satellites))
+    design = np.zeros((2 * n, 3 + DELAYS * KNOTS + 2 * satellites))
     for half in (0, n):
         block = slice(half, half + n)
         design[block, :3] = -rows["unit"]
         design[block, 3], design[block, 4] = rows["wet_rover"] * (1 - place), rows["wet_rover"] * place
         design[block, 5], design[block, 6] = -rows["wet_base"] * (1 - place), -rows["wet_base"] * place
-    design[n + np.arange(n), 7 + rows["arc"]] = rows["wavelength_m"]
+    common = np.concatenate([rows["common_ionosphere"], -rows["common_ionosphere"]])
+    design[:, 7], design[:, 8] = common * (1 - place), common * place
+    design[n + np.arange(n), 3 + DELAYS * KNOTS + rows["arc"]] = rows["wavelength_m"]
     return design
 
 
 def dense(rows, place, first, satellites, ionosphere_m2):
     """Normal equations with all unknowns, those of each epoch eliminated by the Schur complement at the end."""
-    size = 3 + 2 * KNOTS + 2 * satellites
+    size = 3 + DELAYS * KNOTS + 2 * satellites
     normal, rhs = np.zeros((size, size)), np.zeros(size)
     for epoch in range(len(place)):
         mine = rows[first[epoch] : first[epoch + 1]]
