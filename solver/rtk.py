@@ -62,6 +62,7 @@ class RtkOptions:
         doppler_noise_mps: The same of Doppler.
         phase_memory_s: How long errors of the carriers last.
         code_memory_s: How long those of the codes do.
+        thickness_m: Zenith ionosphere at L1 over both ends, 1 sigma.
         ionosphere_ppm: Differential zenith ionosphere, 1 sigma, mm per km of baseline.
         zenith_ppm: Differential zenith wet delay, 1 sigma, mm per km of baseline.
         record: (1,) of x: the same for the kernels.
@@ -84,6 +85,7 @@ class RtkOptions:
     doppler_noise_mps: float = 0.05
     phase_memory_s: float = 30.0
     code_memory_s: float = 100.0
+    thickness_m: float = 3.0
     ionosphere_ppm: float = 0.5
     zenith_ppm: float = 0.2
     record: NDArray[Any] = field(init=False, repr=False, compare=False)

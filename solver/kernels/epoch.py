@@ -28,7 +28,15 @@ from solver.kernels.fixing import (
     record_integers,
     resolve,
 )
-from solver.kernels.kalman import BASE_STATES, CHANNEL_BIAS, VELOCITY, move, reset_state
+from solver.kernels.kalman import (
+    BASE_STATES,
+    CHANNEL_BIAS,
+    COMMON_IONOSPHERE,
+    VELOCITY,
+    decay_states,
+    move,
+    reset_state,
+)
 from solver.kernels.orbit import satellite_states, select_ephemerides
 from solver.kernels.rover import Filter, Int64Array, Record, Work
 from solver.kernels.rtk import (
@@ -128,6 +136,8 @@ FIXED_FACTOR_MAX: Final = 9.0
 ALONE_FACTOR_MAX: Final = 4.0
 """Carriers that show more noise than that are not all noisy: some of them are wrong."""
 ZENITH_S: Final = 7200.0
+THICKNESS_S: Final = 14_400.0
+"""How long the ionosphere over both ends stays as thick as it is."""
 REDUNDANCY_MEMORY: Final = 30.0
 """How many epochs' redundancy the variance factor of the codes remembers."""
 
@@ -544,6 +554,9 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
             reset_state(known.count, x, p, axis, work.position[axis], REACH_M**2)
             reset_state(known.count, x, p, 3 + axis, 0.0, REACH_M**2)
     decay_atmosphere(known.count, dt_s, now.ionosphere_m, IONOSPHERE_S, now.zenith_m, ZENITH_S, x, p, keys)
+    decay_states(
+        known.count, COMMON_IONOSPHERE, COMMON_IONOSPHERE + 1, math.exp(-dt_s / THICKNESS_S), how.thickness_m**2, x, p
+    )
     shift, shift_m2 = np.empty(3), np.empty((3, 3))
     time_differences(
         count, work.links, time_ns, previous_ns, work.ambiguity, notes, SLIP_M, work.slipped, shift, shift_m2
@@ -572,6 +585,7 @@ def _start(how: Record, known: Record, now: Record, position: Float64Array, x: F
         p[3 + axis, 3 + axis] = 0.0 if how.static else REACH_M**2
     for end in range(2):
         p[6 + end, 6 + end] = now.zenith_m**2
+    p[COMMON_IONOSPHERE, COMMON_IONOSPHERE] = how.thickness_m**2
     recall_channels(known, how.channel_bias_m, x, p)
 
 

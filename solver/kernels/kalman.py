@@ -1,9 +1,9 @@
 """The float filter of relative positioning: a Kalman filter whose state grows and shrinks with the satellites.
 
-State: ten places that are always there (`POSITION` as an offset from the epoch's approximate position, `VELOCITY`, the
-wet zenith delays of rover and base, a phase bias for each GLONASS channel number in two bands), then one for each
-single-differenced ambiguity (cycles) and, on longer baselines, one for the differential slant ionosphere of each
-satellite (m at L1). Each of these has a key: the link's key, or `ionosphere_key`.
+State: eleven places that are always there (`POSITION` as an offset from the epoch's approximate position, `VELOCITY`,
+the wet zenith delays of rover and base, a phase bias for each GLONASS channel number in two bands, the zenith
+ionosphere over both), then one for each single-differenced ambiguity (cycles) and, on longer baselines, one for the
+differential slant ionosphere of each satellite (m at L1). Each of these has a key: the link's key, or `ionosphere_key`.
 
 Measurements are taken one at a time. Every group has a free offset in every epoch (`differencing`): the group's first
 measurement tells what it is, whatever the states are, and thereby tells nothing of the states; all others are compared
@@ -25,6 +25,7 @@ from solver.kernels import Float64Array, Int32Array, Records
 
 __all__ = [
     "BASE_STATES",
+    "COMMON_IONOSPHERE",
     "POSITION",
     "VELOCITY",
     "ZENITH",
@@ -45,7 +46,8 @@ POSITION: Final = 0
 VELOCITY: Final = 3
 ZENITH: Final = 6
 CHANNEL_BIAS: Final = 8
-BASE_STATES: Final = 10
+COMMON_IONOSPHERE: Final = 10
+BASE_STATES: Final = 11
 BLOCK: Final = 16
 """Gains that may wait: more of them cost more than a pass over the covariance saves."""
 
@@ -262,6 +264,8 @@ def _fill_row(
     row[ZENITH + 1] = -link.wet_base
     row[CHANNEL_BIAS] = link.channel if is_phase and link.rank == 0 else 0.0
     row[CHANNEL_BIAS + 1] = link.channel if is_phase and link.rank == 1 else 0.0
+    common = link.ionosphere * (link.slant - link.slant_base)
+    row[COMMON_IONOSPHERE] = -common if is_phase else common
     terms = 0
     if is_phase:
         places[terms], factors[terms] = ambiguity, link.wavelength_m

@@ -31,6 +31,7 @@ OPTIONS: Final = np.dtype(
         ("doppler_noise_mps", np.float64),
         ("phase_memory_s", np.float64),
         ("code_memory_s", np.float64),
+        ("thickness_m", np.float64),
         ("ionosphere_ppm", np.float64),
         ("zenith_ppm", np.float64),
     ]

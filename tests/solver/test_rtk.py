@@ -54,6 +54,14 @@ def test_the_position_is_right_on_a_long_baseline_with_ionosphere():
     assert np.sqrt((errors[fixed] ** 2).sum(axis=1)).max() < 0.08
 
 
+def test_a_thick_ionosphere_does_not_shorten_a_baseline():
+    """40 TECU over both ends of 5 km shorten it by 8 mm where they are left out."""
+    thick = {"ionosphere_m": 6.5, "phase_m": 0.001}
+    _, errors = run(rover_at(-4200.0, -2560.0, 0.0, **thick), baseline.seconds(300, 2), base=replace(BASE, **thick))
+    east = np.array([-baseline.BASE_M[1], baseline.BASE_M[0], 0.0]) / np.hypot(*baseline.BASE_M[:2])
+    assert abs((errors[-60:] @ east).mean()) < 0.003
+
+
 def test_slow_multipath_of_a_medium_baseline_does_not_make_the_filter_too_sure():
     """Carriers that wander by millimetres in a minute: a filter that takes them for constant fixes decimetres off."""
     base = replace(BASE, multipath_m=0.003)

@@ -108,23 +108,25 @@ def test_errors_that_last_widen_the_covariance_but_do_not_hide_outliers():
 
 
 def test_states_come_and_go():
-    x, p, keys = np.zeros(13), np.zeros((13, 13)), np.zeros(13, np.int32)
-    n = kalman.BASE_STATES
+    first = n = kalman.BASE_STATES
+    full = first + 3
+    x, p, keys = np.zeros(full), np.zeros((full, full)), np.zeros(full, np.int32)
     for key in (5, 6, 7):
         n = kalman.add_state(n, x, p, keys, key, float(key), 2.0)
-    assert n == 13
-    assert kalman.add_state(n, x, p, keys, 8, 0.0, 1.0) == 13, "full"
-    assert kalman.find_state(n, keys, 6) == 11
+    assert n == full
+    assert kalman.add_state(n, x, p, keys, 8, 0.0, 1.0) == full
+    assert kalman.find_state(n, keys, 6) == first + 1
     assert kalman.find_state(n, keys, 99) == -1
-    p[10, 12] = p[12, 10] = 0.5
-    moved = np.zeros(13, np.int64)
-    moved[11] = -1
-    assert kalman.remove_states(n, x, p, keys, moved) == 12
-    assert keys[10:12].tolist() == [5, 7]
-    assert x[10:12].tolist() == [5.0, 7.0]
-    assert p[10, 11] == p[11, 10] == 0.5
-    kalman.reset_state(12, x, p, 11, 1.0, 9.0)
-    assert (x[11], p[11, 11], p[10, 11]) == (1.0, 9.0, 0.0)
+    p[first, first + 2] = p[first + 2, first] = 0.5
+    moved = np.zeros(full, np.int64)
+    moved[first + 1] = -1
+    left = kalman.remove_states(n, x, p, keys, moved)
+    assert left == first + 2
+    assert keys[first:left].tolist() == [5, 7]
+    assert x[first:left].tolist() == [5.0, 7.0]
+    assert p[first, first + 1] == p[first + 1, first] == 0.5
+    kalman.reset_state(left, x, p, first + 1, 1.0, 9.0)
+    assert (x[first + 1], p[first + 1, first + 1], p[first, first + 1]) == (1.0, 9.0, 0.0)
 
 
 def test_motion_carries_the_position_and_widens_it():
