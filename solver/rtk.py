@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.kernels import epoch
+from solver.kernels import epoch, learning
 from solver.kernels.differencing import Columns
 from solver.kernels.rover import KNOWN, OPTIONS, RESULT, Filter, Work, workspace
 from solver.kernels.rtk import NOTE
@@ -108,8 +108,8 @@ class RtkState:
         self.record = np.zeros(1, KNOWN)
         self.record["time_ns"] = -1
         self.record["origin_m"] = self.record["base_m"] = np.nan
-        self.record["code_factor"], self.record["code_redundancy"] = 2.0, epoch.REDUNDANCY_MEMORY
-        self.record["fixed_factor"] = epoch.QUIET_FACTOR
+        self.record["code_factor"], self.record["code_redundancy"] = 2.0, learning.REDUNDANCY_MEMORY
+        self.record["fixed_factor"] = learning.QUIET_FACTOR
         self.record["phase_factor"] = self.record["ionosphere_factor"] = 1.0
         self.record["wander"] = _FIRST_WANDER
         self.record["channel_m2"] = np.inf

@@ -19,9 +19,8 @@ from solver.jit import kernel, part
 from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
 from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals
 from solver.kernels.fixing import (
-    COUNT,
-    NORM,
     RATIO,
+    WHOLE_MIN,
     condition_on_held,
     double_differences,
     hold_integers,
@@ -37,13 +36,21 @@ from solver.kernels.kalman import (
     move,
     reset_state,
 )
+from solver.kernels.learning import (
+    IONOSPHERE_S,
+    QUIET_FACTOR,
+    learn_alone,
+    learn_code_noise,
+    learn_fixed,
+    learn_wander,
+    note_norm,
+)
 from solver.kernels.orbit import satellite_states, select_ephemerides
 from solver.kernels.rover import Filter, Int64Array, Record, Work
 from solver.kernels.rtk import (
     choose_references,
     decay_atmosphere,
     find_ambiguities,
-    fixed_factor,
     instantaneous_differences,
     ionosphere_factor,
     keep_links,
@@ -61,17 +68,9 @@ from solver.kernels.rtk import (
 from solver.model import HALF_CYCLE, SLIP, Quality
 from solver.signals import GLONASS, PRN_PER_SYSTEM
 
-__all__ = ["fix", "learn_wander", "locate", "predict", "recall_channels", "stand_alone", "update"]
+__all__ = ["fix", "locate", "predict", "recall_channels", "stand_alone", "update"]
 
 FIX, FLOAT, DGNSS = int(Quality.FIX), int(Quality.FLOAT), int(Quality.DGNSS)
-CONTRADICTION: Final = 4.0
-"""Mean square of how far the best integers lie off, in units of the float solution's variances, that belies them."""
-LEARNING_MIN: Final = 6
-"""Fewest ambiguities that tell whether the float solution is too sure of itself."""
-BANDS_MIN: Final = 1.5
-"""Mean number of bands from which on single epochs are strong enough that carriers' memory may be short."""
-WANDER_STEP: Final = 0.2
-WANDER_LIMITS: Final = (0.05, 30.0)
 NO_DELAY_M: Final = 0.004
 """Differential zenith ionosphere (1 sigma) below which it is noise rather than a state: some 2 km of baseline."""
 INNOVATION_LIMIT: Final = 4.0
@@ -96,14 +95,12 @@ CARRIED_MIN: Final = 4
 """Ambiguities known from before from which on an epoch's codes tell little that is new."""
 DOPPLER_FLOOR_MPS: Final = 0.03
 SHARES = (0.75, 0.55, 0.4, 0.3)
-WHOLE_MIN: Final = 4
 PART_MIN: Final = 5
 RISK_MAX: Final = 0.3
 PART_RISK_MAX: Final = 0.01
 """Failure rate beyond which a part is not fixed: several parts are tried, and each has its own chance to be wrong."""
 START_M: Final = 20.0
 MULTIPATH_S: Final = 5.0
-QUIET_FACTOR: Final = 0.5
 PHASE_OF_CODE: Final = 0.25
 """Least variance factor of the carriers for that of the codes: slow multipath of an antenna at rest does not show in
 its carriers' innovations, but codes tell of it. Geodetic antennas have code factors of 0.2 to 0.5, patch antennas of 4
@@ -124,22 +121,11 @@ of 2 km, which is how much humidity departs from the standard's."""
 REACH_M: Final = 30.0
 """How far a rover may have moved before its motion tells less of where it is than a code solution does."""
 MEMORY_NS: Final = 120_000_000_000
-IONOSPHERE_S: Final = 1800.0
 QUIETER: Final = (1.0, 0.5)
 """Shares of the expected ionosphere that an epoch by itself tries."""
-IONOSPHERE_LEAST: Final = 0.04
-IONOSPHERE_MOST: Final = 4.0
-"""Variance factors of 0.1 and 1 mm/km: a calm night's, and that of a day on which single epochs are hardly fixed."""
-LEARNING_GAIN: Final = 0.1
-FIXED_GAIN: Final = 0.05
-FIXED_FACTOR_MAX: Final = 9.0
-ALONE_FACTOR_MAX: Final = 4.0
-"""Carriers that show more noise than that are not all noisy: some of them are wrong."""
 ZENITH_S: Final = 7200.0
 THICKNESS_S: Final = 14_400.0
 """How long the ionosphere over both ends stays as thick as it is."""
-REDUNDANCY_MEMORY: Final = 30.0
-"""How many epochs' redundancy the variance factor of the codes remembers."""
 
 
 @kernel
@@ -214,7 +200,7 @@ def locate(
     redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
     if redundancy < 0:
         return 0, 0, 0
-    _learn_code_noise(redundancy, factor, known, now)
+    learn_code_noise(redundancy, factor, known, now)
     now.count = count
     satellites = _list_satellites(count, work.links, work.sats)
     states = (known.count if known.count > 0 else BASE_STATES) + count
@@ -244,15 +230,6 @@ def _expect_atmosphere(base_m: Float64Array, how: Record, known: Record, now: Re
     now.ionosphere_m = now.delay_m if delay_m > NO_DELAY_M else 0.0
     climb_m = math.sqrt(radius2) - math.sqrt(base_radius2)
     now.zenith_m = min(0.1, math.hypot(how.zenith_ppm * 1e-6 * now.baseline_m, CLIMB * climb_m))
-
-
-@part
-def _learn_code_noise(redundancy: int, factor: float, known: Record, now: Record) -> None:
-    """Scale this epoch's codes: its own variance factor tells as much as its redundancy, that so far as much as 30."""
-    now.code_scale = (REDUNDANCY_MEMORY + redundancy * factor) / (REDUNDANCY_MEMORY + redundancy)
-    gain = redundancy / (known.code_redundancy + redundancy)
-    known.code_factor = min(max(known.code_factor * (1.0 + gain * (min(factor, 4.0) - 1.0)), 0.25), 400.0)
-    known.code_redundancy = min(known.code_redundancy + redundancy, REDUNDANCY_MEMORY * max(redundancy, 1))
 
 
 @part
@@ -322,7 +299,7 @@ def fix(
     holds = taken >= WHOLE_MIN
     accepted = _resolve(left, holds, how, known, now, work)
     if how.instantaneous:
-        accepted = _learn_alone(accepted, known, now, work)
+        accepted = learn_alone(accepted, known, now, work)
     is_sure = math.sqrt(max(work.qb[0, 0] + work.qb[1, 1] + work.qb[2, 2], 0.0)) < FIXED_SIGMA_M
     offset, spread = work.position, work.position_m2
     if not how.instantaneous:
@@ -339,7 +316,7 @@ def fix(
     if (accepted or holds) and is_sure:
         found.quality = FIX
         offset, spread = work.b, work.qb
-        _learn_fixed(how, known, now, work)
+        learn_fixed(how, known, now, work)
     found.ratio = work.report[RATIO]
     for axis in range(3):
         found.position_m[axis] = now.origin_m[axis] + offset[axis]
@@ -349,44 +326,6 @@ def fix(
     if not how.instantaneous:
         remember_phases(now.count, work.links, work.ambiguity, offset, filter_.notes)
         _rest(known, now, filter_)
-
-
-@part
-def _norm(work: Work) -> float:
-    """Squared norm of the best integers for each of them, some 1 where the covariance is true; 0 where they are few."""
-    return float(work.report[NORM] / work.report[COUNT]) if work.report[COUNT] >= WHOLE_MIN else 0.0
-
-
-@part
-def _learn_alone(accepted: bool, known: Record, now: Record, work: Work) -> bool:
-    """Learn from an epoch's integers how quiet the ionosphere is; returns whether they are to be believed.
-
-    An ionosphere that is quieter than expected is believed only where the integers then fit as well as it says. What
-    none were found for tells nothing but that it may be worse; without news the expectation is that of the distance.
-    """
-    accepted &= now.quiet == 1.0 or _norm(work) < 1.0
-    if now.ionosphere_m > 0.0 and (accepted or now.quiet < 1.0):
-        shown = now.quiet * now.quiet * _norm(work) if accepted else max(now.shown, 1.0)
-        factor = known.ionosphere_factor ** math.exp(-min(now.dt_s / IONOSPHERE_S, 1.0)) * _step(shown)
-        known.ionosphere_factor = min(max(factor, IONOSPHERE_LEAST), IONOSPHERE_MOST)
-    return accepted
-
-
-@part
-def _step(shown: float) -> float:
-    """Step of a variance factor towards what an epoch shows: it follows the usual one."""
-    return math.exp(LEARNING_GAIN * min(max(math.log(max(shown, 1e-3)), -1.0), 1.0))
-
-
-@part
-def _learn_fixed(how: Record, known: Record, now: Record, work: Work) -> None:
-    """Follow how noisy fixed carriers are; longer baselines leave the ionosphere in their residuals."""
-    if how.instantaneous or now.ionosphere_m > 0.0:
-        return
-    factor = fixed_factor(now.count, work.links, work.known, work.b) * now.phase_scale
-    if factor > 0.0:
-        step = min(max(math.log(factor / known.fixed_factor), -1.0), 1.0)
-        known.fixed_factor = min(known.fixed_factor * math.exp(FIXED_GAIN * step), FIXED_FACTOR_MAX)
 
 
 @part
@@ -450,7 +389,7 @@ def _resolve(left: int, holds: bool, how: Record, known: Record, now: Record, wo
         )  # fmt: skip
         if attempt == -2:
             if how.instantaneous:
-                _note_norm(known, now, work)
+                note_norm(known, now, work)
             else:
                 learn_wander(left, known, now, work)
         if accepted:
@@ -458,37 +397,6 @@ def _resolve(left: int, holds: bool, how: Record, known: Record, now: Record, wo
                 work.fixed[chosen[i]] = fixed[i]
             break
     return accepted
-
-
-@part
-def _note_norm(known: Record, now: Record, work: Work) -> None:
-    """Note what all integers of an epoch by itself show, accepted or not, and learn how noisy its carriers are."""
-    now.shown = max(now.shown, now.quiet * now.quiet * _norm(work))
-    if now.quiet == 1.0 and now.shown > 0.0:
-        known.phase_factor = min(max(known.phase_factor * _step(now.shown), QUIET_FACTOR), ALONE_FACTOR_MAX)
-
-
-@part
-def learn_wander(left: int, known: Record, now: Record, work: Work) -> None:
-    """Follow how far carriers' errors wander, by how far the best integers lie from the float solution.
-
-    Slow errors do not show in innovations: ambiguities take them over, and a filter that thinks them constant is soon
-    sure of values that are no integers. Where the whole set is called sure and yet belied, they wander more than that;
-    where it is not sure, less. One band alone needs its memory, belied or not: its single epochs are too weak.
-    """
-    satellites = 0
-    for k in range(now.count):
-        if k == 0 or work.links[k - 1].sat != work.links[k].sat:
-            satellites += 1
-    norm, fixable = work.report[NORM], work.report[COUNT]
-    if left < LEARNING_MIN or norm <= 0.0 or now.count < BANDS_MIN * satellites:
-        return
-    step = -0.3
-    if fixable < left:
-        step = -1.0
-    elif norm > CONTRADICTION * fixable:
-        step = 1.0
-    known.wander = min(max(known.wander * math.exp(WANDER_STEP * step), WANDER_LIMITS[0]), WANDER_LIMITS[1])
 
 
 @part

@@ -31,6 +31,8 @@ __all__ = [
 
 RATIO, FAILURE, NORM, COUNT, TOTAL = range(5)
 """Places of the figures that `resolve` reports."""
+WHOLE_MIN: Final = 4
+"""Fewest ambiguities that are fixed as a whole."""
 NODES_MAX: Final = 20_000
 
 

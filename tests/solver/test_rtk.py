@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from solver.kernels.epoch import learn_wander, recall_channels
+from solver.kernels.epoch import recall_channels
 from solver.kernels.fixing import COUNT, NORM
 from solver.kernels.kalman import CHANNEL_BIAS
+from solver.kernels.learning import learn_wander
 from solver.kernels.rover import NOW, workspace
 from solver.model import SLIP, Quality
 from solver.rtk import RtkOptions, RtkState, process
