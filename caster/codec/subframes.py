@@ -62,6 +62,8 @@ _URA_M: Final = (2.4, 3.4, 4.85, 6.85, 9.65, 13.65, 24, 48, 96, 192, 384, 768, 1
 """IS-GPS-200 section 20.3.3.3.1.3, upper bounds."""
 _LONG_FIT_S: Final = 6 * 3600.0
 _PARTS_AGE_MAX_NS: Final = 60 * NS
+_STRINGS_NS: Final = 15 * NS
+"""The four GLONASS strings of a frame last 8 s; the frame before began 30 s earlier."""
 
 _GLONASS: Final[dict[int, dict[str, Field]]] = {
     1: {"tk_h": (9, 5, False, 3600), "tk_m": (14, 6, False, 60), "tk_30": (20, 1, False, 30)},
@@ -204,19 +206,20 @@ class SubframeCollector:
         self.channels[sat % signals.PRN_PER_SYSTEM + 1] = channel
         number = int(_field(bits, _STRING_BITS, (1, 4, False, 1)))
         parts = self._complete(sat, number, bits, time_ns, 4) if number in _GLONASS else None
-        if parts is None or number != 4 or parts[4][0] - parts[1][0] > 15 * NS:
-            return
+        if parts is None or number != 4 or any(time_ns - parts[part][0] > _STRINGS_NS for part in _GLONASS):
+            return  # they carry no issue: one that was lost would be taken from the frame before
         value = {
             name: _field(parts[part][1], _STRING_BITS, place, magnitude=True)
             for part in _GLONASS
             for name, place in _GLONASS[part].items()
         }
-        if self._is_new(sat, int(value["tb_s"]), int(value["age"])):
-            vectors = {
-                name: [_field(parts[axis][1], _STRING_BITS, place, magnitude=True) for axis in (1, 2, 3)]
-                for name, place in _VECTOR.items()
-            }
-            self.glonass.append(_state_record(sat, channel, value, vectors, time_ns))
+        vectors = {
+            name: [_field(parts[axis][1], _STRING_BITS, place, magnitude=True) for axis in (1, 2, 3)]
+            for name, place in _VECTOR.items()
+        }
+        record = _state_record(sat, channel, value, vectors, time_ns)
+        if self._is_new(sat, int(value["age"]), int(record["toe_ns"][0])):
+            self.glonass.append(record)
 
     def take_inav(self, sat: int, even: int, odd: int, time_ns: int) -> None:
         """Take an even and an odd page of Galileo's I/NAV, `PAGE_BITS` each."""

@@ -1,4 +1,4 @@
-"""Navigation bits of Galileo and BeiDou: packed here in the order of the interface documents' figures."""
+"""Navigation bits of Galileo, BeiDou and GLONASS, packed here in the order of the interface documents' figures."""
 
 import struct
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from solver.constants import ICD_PI
 from solver.model import NavMessage
 from solver.observed import Selection
 from solver.signals import satellite_name
-from solver.timescale import BDT_OFFSET_S, NS, from_week
+from solver.timescale import BDT_OFFSET_S, DAY_NS, NS, from_week
 from stations.recordings import Session
 from stations.solve import prepare, run
 
@@ -66,6 +66,10 @@ BEIDOU = RAW | {
     "health": 0, "aodc": 3, "aode": 4, "ura": 2, "toc8": TOW_S // 8, "toe8": TOW_S // 8, "tgd1": -12, "tgd2": 34,
     "a0": -(2**20), "a1": -(2**19), "a2": -3, "k0": 11, "k4": 80, "preamble": 0x712,
 }  # fmt: skip
+
+
+STRING_BITS = 128
+"""Of a GLONASS string as it is handed over: 85, the idle bit first, and what follows."""
 
 
 def packed(layout: tuple[tuple[str, int], ...], values: Mapping[str, int], size: int) -> int:
@@ -116,6 +120,33 @@ def galileo_of_ubx(numbers: tuple[int, ...] = (2, 4, 1, 3, 5)) -> SubframeCollec
         words = (*in_words(even, 120, 4), *in_words(odd, 120, 4))
         take_bits(collector, SFRBX, sfrbx(2, 21, 1, words), NOW_NS)
     return collector
+
+
+def strings(z_km: int, tb: int = 33) -> dict[int, int]:
+    """The strings of a GLONASS frame by their number, the same but for one coordinate and the time."""
+    places = {1: 10_000, 2: 12_000, 3: z_km}
+    of_vector = {axis: km << 11 << STRING_BITS - 77 for axis, km in places.items()}
+    number = {n: n << STRING_BITS - 5 for n in range(1, 5)}
+    return {n: number[n] | of_vector.get(n, 0) | (tb << STRING_BITS - 16 if n == 2 else 0) for n in range(1, 5)}
+
+
+def test_glonass_strings_of_two_frames_make_no_orbit() -> None:
+    """One that was lost would be taken from the frame before, which may be of an older issue: thousands of km off."""
+    collector = SubframeCollector()
+    for began_s, frame, lost in ((0, strings(19_000), 4), (30, strings(20_000), 3), (60, strings(20_000), 0)):
+        for number, bits in frame.items():
+            if number != lost:
+                collector.take_string(70, bits, 1, NOW_NS + (began_s + 2 * number) * NS)
+        assert len(collector.glonass) == (began_s == 60)
+    assert collector.glonass[0]["position_m"].tolist() == [[10_000e3, 12_000e3, 20_000e3]]
+
+
+def test_a_glonass_orbit_of_the_next_day_is_another_though_its_time_of_day_is_the_same() -> None:
+    collector = SubframeCollector()
+    for day in (0, 0, 1):
+        for number, bits in strings(19_000).items():
+            collector.take_string(70, bits, 1, NOW_NS + 2 * number * NS + day * DAY_NS)
+    assert np.diff([record["toe_ns"][0] for record in collector.glonass]).tolist() == [DAY_NS]
 
 
 def test_galileo_words_in_a_ubx_log_make_an_orbit() -> None:
