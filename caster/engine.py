@@ -175,7 +175,7 @@ class Station:
     def _take_epochs(self, epochs: list[Epoch]) -> None:
         if self.needed:
             for epoch in epochs:
-                self.info.take_epoch(epoch, self._engine.epochs_max)
+                self.info.take_epoch(epoch, self._engine.ephemerides.snapshot(), self._engine.epochs_max)
 
     def _take_position(self) -> None:
         info, said, before = self.info, self.stream.assembler.station, self.info.position_ecef_m

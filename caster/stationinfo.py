@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from solver.base_stream import BaseStream
 from solver.dgnss import Corrections, corrections
 from solver.model import Ephemerides, Epoch
 from solver.timescale import NS
@@ -76,6 +77,7 @@ class StationInfo:
     __slots__ = (
         "_epochs",
         "_frame_s",
+        "_lossy",
         "_strikes",
         "epochs_seen",
         "moves",
@@ -93,6 +95,7 @@ class StationInfo:
         self.positions_refused = 0
         self.epochs_seen = 0
         self._epochs: deque[BaseEpoch] = deque()
+        self._lossy = BaseStream()
         self._frame_s = -np.inf
         self._strikes = 0
 
@@ -110,21 +113,23 @@ class StationInfo:
             if float(np.linalg.norm(position_ecef_m - self.position_ecef_m)) < MOVE_MIN_M:
                 return False
             self.moves += 1
-            self._epochs.clear()
+            self.forget_epochs()
         self._strikes = 0
         self.position_ecef_m = np.array(position_ecef_m, np.float64)
         return True
 
-    def take_epoch(self, epoch: Epoch, epochs_max: int = EPOCHS_MAX) -> None:
+    def take_epoch(self, epoch: Epoch, ephemerides: Ephemerides, epochs_max: int = EPOCHS_MAX) -> None:
         """Keep an epoch, if it is known where it was measured, and at most so many.
 
-        One that is older than the last comes from a restarted stream, and what is kept is dropped.
+        Systems whose messages were lost are carried on from the seconds before. An epoch that is older than the last
+        comes from a restarted stream, and what is kept is dropped.
         """
         self.epochs_seen += 1
         if self._epochs and epoch.time_ns <= self._epochs[-1].epoch.time_ns:
-            self._epochs.clear()
+            self.forget_epochs()
         if self.position_ecef_m is not None:
-            self._epochs.append(BaseEpoch(epoch, self.position_ecef_m, self.station_id))
+            whole = self._lossy.complete(epoch, self.position_ecef_m, ephemerides)
+            self._epochs.append(BaseEpoch(whole, self.position_ecef_m, self.station_id))
         while len(self._epochs) > epochs_max:
             self._epochs.popleft()
 
@@ -154,6 +159,7 @@ class StationInfo:
     def forget_epochs(self) -> None:
         """Drop the epochs, as nobody needs them any more."""
         self._epochs.clear()
+        self._lossy = BaseStream()
 
     def fault(self, now_s: float) -> str:
         """Why the station cannot serve rovers; empty where it can."""

@@ -247,11 +247,13 @@ def _single(job: Job) -> Iterator[Fix]:
 
 def _dgnss(job: Job) -> Iterator[Fix]:
     """Codes corrected by the base's."""
+    from solver.base_stream import BaseStream
     from solver.dgnss import DgnssOptions, advance_all
 
-    latest = _latest(job)
+    stream, latest = BaseStream(), _latest(job)
+    base = [stream.complete(epoch, job.base_ecef_m, job.ephemerides) for epoch in job.base[: latest.max() + 1]]
     yield from advance_all(
-        job.rover, job.base, latest, job.base_ecef_m, job.ephemerides, DgnssOptions(SppOptions(job.selection))
+        job.rover, base, latest, job.base_ecef_m, job.ephemerides, DgnssOptions(SppOptions(job.selection))
     )
 
 

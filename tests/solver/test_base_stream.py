@@ -1,5 +1,7 @@
 """A base whose link loses messages."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,26 @@ def test_a_lost_system_is_carried_on_to_the_millimetre():
     assert completed.pseudorange_m == pytest.approx(whole.pseudorange_m, abs=2e-3)
     wavelength_m = 299_792_458.0 / whole.frequency_hz
     assert completed.phase_cycles * wavelength_m == pytest.approx(whole.phase_cycles * wavelength_m, abs=2e-3)
+
+
+def test_the_clock_of_the_base_goes_on_in_what_is_carried():
+    """One that stood still would make a system's offset against the others jump with every lost message."""
+    stream, clocks_s = BaseStream(), (1e-4, 1.003e-4, 1.006e-4)
+    whole = [
+        replace(EXACT, clock_s=clock_s).observe(KNOWN, t)
+        for clock_s, t in zip(clocks_s, baseline.seconds(3), strict=True)
+    ]
+    for epoch in (whole[0], without(whole[1], GPS), without(whole[2], GPS, BEIDOU)):
+        completed = stream.complete(epoch, baseline.BASE_M, KNOWN)
+    assert completed.pseudorange_m == pytest.approx(whole[2].pseudorange_m, abs=2e-3)
+
+
+def test_nothing_is_carried_over_a_clock_that_was_set():
+    stream = BaseStream()
+    stream.complete(EXACT.observe(KNOWN, baseline.START_NS), baseline.BASE_M, KNOWN)
+    late = replace(EXACT, clock_s=1.1e-3).observe(KNOWN, baseline.START_NS + NS)
+    lossy = without(late, GPS)
+    assert stream.complete(lossy, baseline.BASE_M, KNOWN) is lossy
 
 
 def test_a_whole_epoch_is_left_as_it_is_and_an_old_system_is_forgotten():

@@ -1,6 +1,7 @@
 """`dipper solve` on real recordings, as a user runs it."""
 
 import lzma
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from caster.codec.solution import read_pos
+from solver.observed import Selection, take
+from solver.signals import BEIDOU, GALILEO, GPS, PRN_PER_SYSTEM
 from stations.cli import app
 from stations.commands.solve import spread
+from stations.solve import prepare, run
 from tests.caster.codec.rinex.samples import package_file
 from tests.solver.recordings import errors_enu_m
 
@@ -36,6 +40,18 @@ def test_dgnss_of_rinex_files_is_a_solution_file_of_every_tenth_epoch(folder, tm
     assert (solution.quality == 4).all()
     enu = errors_enu_m(list(solution.position_ecef_m), ROVER_ECEF_M)
     assert np.percentile(np.hypot(enu[:, 0], enu[:, 1]), 95) < 0.6
+
+
+def test_dgnss_of_a_base_whose_epochs_each_lack_a_system_s_message_is_as_of_a_whole_one(folder):
+    where, read = np.array(BASE_ECEF_M, np.float64), (folder / "rover.obs.xz", folder / "base.obs.xz")
+    job = prepare("dgnss", [read[0]], [read[1]], [folder / "base.nav.xz"], Selection(systems="GEC"), where)
+    lossy = [
+        take(epoch, epoch.sat // PRN_PER_SYSTEM == (GPS, GALILEO, BEIDOU)[k % 3]) for k, epoch in enumerate(job.base)
+    ]
+    fixes = list(run(replace(job, base=lossy)))[10:]
+    assert min(len(fix.satellites) for fix in fixes) > 15
+    enu = errors_enu_m([fix.position_ecef_m for fix in fixes], ROVER_ECEF_M)
+    assert np.hypot(enu[:, 0], enu[:, 1]).max() < 0.3
 
 
 @pytest.mark.parametrize("form, mark", [("nmea", "$GNGGA"), ("csv", "gpst,gps_week")])
