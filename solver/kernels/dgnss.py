@@ -60,6 +60,7 @@ FILTER = np.dtype(
         ("lost", np.int16),  # epochs in a row whose codes disagreed with the position
         ("trail", np.int16),  # rows of the trail
         ("base_time_ns", np.int64),  # of the corrections of the last epoch
+        ("rest_s", np.float64),  # for how long it has stood still
     ]
 )
 """What is known of a rover, beside the biases, the covariance and the trail."""
@@ -76,7 +77,11 @@ _LOST_SHARE = 0.4
 """Lost: fewer codes than this agree with the position, so long."""
 GAP_NS = 120_000_000_000
 _MULTIPATH_S_MAX, _MULTIPATH_S_MIN, _MULTIPATH_M = 20.0, 2.0, 10.0
-"""Correlation of code multipath: the time of an antenna at rest, and the way of one that moves past its reflectors."""
+"""Correlation of code multipath: the time of an antenna that stands, and the way of one that moves past reflectors."""
+_REST_MPS, _REST_SHARE, _MULTIPATH_AT_REST_S = 0.1, 0.2, 300.0
+"""Multipath of an antenna that stays at rest turns with the satellites: by a radian in 300 s if they rise by 7e-5 rad/s
+and the reflector is 1 m below (Georgiadou & Kleusberg 1988). It is given this share of the time that the antenna has
+stood, so that codes of five such times count: a car that stops would else keep the errors of its last metres."""
 _SCALE_MEMORY, _SCALE_MIN, _SCALE_MAX = 0.95, 0.3, 6.0
 _FIRST_SCALE = 3.0
 """One epoch does not show how much all of its codes err alike: its standard deviation is widened by this."""
@@ -288,7 +293,8 @@ def _step(
     weight, place = np.empty(m), np.empty(m, np.int64)
     locks = (np.float64(np.float32(dt_s - _LOCK_TOLERANCE_S)), np.float64(np.float32(base_step_s - _LOCK_TOLERANCE_S)))
     times = np.array((dt_s, locks[0], locks[1], options[ACCELERATION_MPS2]))
-    conditions = np.array((abs(time_ns - base_time_ns) * 1e-9, 0.0, state[0].scale if is_known else 1.0))
+    scale, rest_s = (state[0].scale, state[0].rest_s) if is_known else (1.0, 0.0)
+    conditions = np.array((abs(time_ns - base_time_ns) * 1e-9, 0.0, scale, rest_s))
     share = state[0].share if is_known and not fresh else 0.0
     # A first position is solved for twice, since the start may be off by more than is linear to a millimetre.
     for _ in range(2 if fresh else 1):
@@ -363,6 +369,7 @@ def _note(
     freedom: float, biases: int, point: Record, state: Records,
 ) -> None:  # fmt: skip
     """Note what else is known after an epoch."""
+    elapsed_s = (time_ns - state[0].time_ns) * 1e-9
     scale, share = state[0].scale if is_known else 1.0, state[0].share if is_known else 1.0
     if freedom > 4.0:
         memory = _SCALE_MEMORY if is_known else 0.5
@@ -372,9 +379,12 @@ def _note(
     state[0].share = max(memory * share + (1.0 - memory) * agreeing, _SHARE_MIN)
     state[0].known, state[0].time_ns, state[0].base_time_ns = True, time_ns, base_time_ns
     state[0].biases, state[0].trail, state[0].scale = biases, rows, scale
+    speed2 = 0.0
     for axis in range(3):
         state[0].position_ecef_m[axis] = point.position_ecef_m[axis]
         state[0].velocity_mps[axis] = point.velocity_ecef_mps[axis]
+        speed2 += point.velocity_ecef_mps[axis] ** 2
+    state[0].rest_s = state[0].rest_s + elapsed_s if is_known and not fresh and speed2 < _REST_MPS**2 else 0.0
 
 
 @part
@@ -475,7 +485,9 @@ def _codes(
     a, y, sigma, common = np.zeros((m, len(unknowns))), np.empty(m), np.empty(m), np.empty((len(sat), 2))
     code_rows(sat, first, model, rows, usable, place, biases, conditions, a, y, sigma, common)
     speed_mps = math.sqrt((velocity_mps[0] + x[3]) ** 2 + (velocity_mps[1] + x[4]) ** 2 + (velocity_mps[2] + x[5]) ** 2)
-    memory_s = min(max(_MULTIPATH_M / max(speed_mps, 0.1), _MULTIPATH_S_MIN), _MULTIPATH_S_MAX)
+    memory_s = min(max(_MULTIPATH_M / max(speed_mps, _REST_MPS), _MULTIPATH_S_MIN), _MULTIPATH_S_MAX)
+    if speed_mps < _REST_MPS:
+        memory_s = max(memory_s, min(_REST_SHARE * conditions[3], _MULTIPATH_AT_REST_S))
     slow = (1.0 + 2.0 * memory_s / dt_s) / share if share > 0.0 else 1.0
     return _update(a, y, sigma, mu, first, common, slow, unknowns, x, covariance, weight)
 

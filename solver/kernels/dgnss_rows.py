@@ -188,7 +188,8 @@ def code_rows(
         usable: (m,).
         place: (m,) which bias is each row's; -1: none.
         bias_m: (b,) values that the biases' unknowns are corrections of.
-        how: Age of the corrections (s), distance to the base (m), factor of the codes' standard deviation.
+        how: Age of the corrections (s), distance to the base (m), factor of the codes' standard deviation; more is not
+            looked at.
         a: (m, CODE_BIASES + b) written where not zero.
         y: (m,) written.
         sigma: (m,) written; 0: not to be used.

@@ -54,6 +54,15 @@ def test_dgnss_of_a_base_whose_epochs_each_lack_a_system_s_message_is_as_of_a_wh
     assert np.hypot(enu[:, 0], enu[:, 1]).max() < 0.3
 
 
+def test_protection_levels_bound_a_day_of_an_antenna_whose_multipath_stands(shared_data):
+    """BeiDou's geostationary satellites do not turn, and hills reflect: codes of minutes repeat the same error."""
+    folder, base = shared_data / "bds-monitor-418m", np.array([-492_863.4, 5_551_481.4, 3_092_895.3])
+    names = ("540423496360.2026-05-15.rtcm3.xz", "540423494727.2026-05-15.rtcm3.xz")
+    fixes = list(run(prepare("dgnss", [folder / names[0]], [folder / names[1]], [], Selection(systems="C"), base)))
+    enu = errors_enu_m([fix.position_ecef_m for fix in fixes], base - (236.553, 68.861, 337.870))
+    assert np.mean(np.hypot(enu[:, 0], enu[:, 1]) < [fix.hpl_m for fix in fixes]) > 0.999
+
+
 @pytest.mark.parametrize("form, mark", [("nmea", "$GNGGA"), ("csv", "gpst,gps_week")])
 def test_other_formats_go_to_the_terminal(folder, form, mark):
     window = ("--start", "2024-06-24T08:20:00", "--end", "2024-06-24T08:20:03")
