@@ -4,7 +4,7 @@ import multiprocessing
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from bench.frames import Stamp, make_frame
 from bench.rovers import FleetPlan, FleetReport, Order, run_fleet
@@ -54,7 +54,8 @@ def report_after(
 ) -> FleetReport:
     """Send the data, end the stream, and ask what the rover has seen once it has seen the end."""
     caster.sendall(data)
-    caster.shutdown(socket.SHUT_WR)
+    with suppress(OSError):  # a rover that is refused may have gone already
+        caster.shutdown(socket.SHUT_WR)
     while True:
         report = ask(pipe, last)
         if report.closed or report.refused:
