@@ -33,9 +33,9 @@ _HEAD: Final = """# Static positions against known coordinates
 
 `python -m bench static` on the development machine (two cores, shared: seconds are rough). One position of each whole
 session; errors east, north, up of it. Truths of the Dutch stations are headers' (some millimetres to centimetres
-horizontally; in height the ten lines between the five stations close to 2 cm with one offset for each of them, up to 17
-cm, which headers and phase centres share; the base of the 35 km is its antenna, 5 cm above the marker); that of tibet is
-9 cm off in height, there the days' repetition counts. The height of
+horizontally; in height the ten lines between the five stations close to 2 cm with one offset for each of them, up to
+17 cm, which headers and phase centres share; the base of the 35 km is its antenna, 5 cm above the marker); that of
+tibet is 9 cm off in height, there the days' repetition counts. The height of
 stromlo contains the phase centres of two antenna types, 4 cm apart. sigma: the solution's own standard deviations.
 
 """
