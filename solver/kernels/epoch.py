@@ -72,7 +72,7 @@ __all__ = ["fix", "locate", "predict", "recall_channels", "stand_alone", "update
 
 FIX, FLOAT, DGNSS = int(Quality.FIX), int(Quality.FLOAT), int(Quality.DGNSS)
 NO_DELAY_M: Final = 0.004
-"""Differential zenith ionosphere (1 sigma) below which it is noise rather than a state: some 2 km of baseline."""
+"""Differential zenith ionosphere (1 sigma) below which it is noise rather than a state: some 8 km of baseline."""
 INNOVATION_LIMIT: Final = 4.0
 HOLD_EPOCHS: Final = 10
 HOLD_CYCLES: Final = 0.1
