@@ -1,10 +1,11 @@
 """One send to each of many sockets, at the kernel's own speed.
 
 A send on loopback costs the kernel 6 to 9 us; `transport.write` adds a fifth to that, and holds the interpreter's lock
-all the while. So rovers that keep up get their bytes from a compiled loop over libc's `send` on an array of
-descriptors, with the lock released. A rover whose socket does not take all is left, with the rest, to its asyncio
-transport, which waits for the socket to drain and finds out about errors: asyncio's own flow control (`pause_writing`,
-`resume_writing`) says when a rover leaves the array and when it comes back. Rovers by TLS are never in it.
+all the while. So rovers that keep up get their bytes from a compiled loop over libc's `send` on arrays of
+descriptors, with the lock released; one run of the loop serves the rovers of many streams. A rover whose socket does
+not take all is left, with the rest, to its asyncio transport, which waits for the socket to drain and finds out about
+errors: asyncio's own flow control (`pause_writing`, `resume_writing`) says when a rover leaves the array and when it
+comes back. Rovers by TLS are never in it.
 
 Rovers whose sockets another process holds (`caster.holders`) are reached by one message for all of them.
 
@@ -14,8 +15,10 @@ leaves the array before its socket is closed (`connection_lost` comes first), so
 
 import asyncio
 import itertools
+from array import array
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -25,7 +28,7 @@ from caster.codec.ntrip import encode_chunk
 from caster.codec.websocket import encode_message
 from solver.jit import kernel
 
-__all__ = ["CODINGS", "Coding", "Fanout", "Link", "Subscriber", "compile_sends"]
+__all__ = ["CODINGS", "Coding", "Fanout", "Link", "Subscriber", "compile_sends", "send_together"]
 
 Coding: TypeAlias = Literal["plain", "chunked", "websocket"]
 CODINGS: Final[Mapping[Coding, Callable[[bytes], bytes]]] = {
@@ -35,7 +38,6 @@ CODINGS: Final[Mapping[Coding, Callable[[bytes], bytes]]] = {
 }
 """How a stream's bytes are wrapped for a rover: once for each coding, not for each rover."""
 
-_FIRST_SIZE: Final = 8
 _NUMBERS: Final = itertools.count()
 _SEND_FLAGS: Final = 0x40 | 0x4000  # MSG_DONTWAIT | MSG_NOSIGNAL on Linux
 # ssize_t send(int, const void *, size_t, int)
@@ -43,19 +45,24 @@ _libc_send: Any = types.ExternalFunction("send", types.intp(types.int32, types.v
 
 
 @kernel
-def _send_all(fds: Any, count: int, data: Any, short: Any) -> int:
-    """Send `data` to the first `count` of `fds` (int32), once each, and never wait.
+def _send_all(fds: Any, fd_stops: Any, data: Any, data_stops: Any, short: Any) -> int:
+    """Send pieces of `data` (uint8) to groups of sockets, once to each, and never wait.
 
-    Where a socket takes less, its place in `fds` and what it took (-1: an error, or nothing for now) go to the next
-    row of `short` (count, 2) int64. Returns the number of such rows.
+    Group k, the descriptors (int32) from fd_stops[k - 1] to fd_stops[k], gets the bytes from data_stops[k - 1] to
+    data_stops[k] (int64). Where a socket takes less, its place in `fds` and what it took (-1: an error, or nothing for
+    now) go to the next row of `short` (len(fds), 2) int64. Returns the number of such rows.
     """
-    rows = 0
-    for place in range(count):
-        sent = _libc_send(fds[place], data.ctypes, len(data), _SEND_FLAGS)
-        if sent != len(data):
-            short[rows, 0] = place
-            short[rows, 1] = sent
-            rows += 1
+    rows, place, start = 0, 0, 0
+    for group in range(len(fd_stops)):
+        piece = data[start : data_stops[group]]
+        while place < fd_stops[group]:
+            sent = _libc_send(fds[place], piece.ctypes, len(piece), _SEND_FLAGS)
+            if sent != len(piece):
+                short[rows, 0] = place
+                short[rows, 1] = sent
+                rows += 1
+            place += 1
+        start = data_stops[group]
     return rows
 
 
@@ -185,8 +192,7 @@ class Fanout:
         self._links: Counter[Link] = Counter()
         self._direct: list[Subscriber] = []
         self._others: set[Subscriber] = set()
-        self._fds = np.empty(_FIRST_SIZE, np.int32)
-        self._short = np.empty((_FIRST_SIZE, 2), np.int64)
+        self._fds = array("i")
 
     def __len__(self) -> int:
         """How many rovers there are."""
@@ -230,21 +236,16 @@ class Fanout:
 
     def send(self, wire: bytes) -> None:
         """Send bytes in the rovers' form to all of them."""
-        others = list(self._others)  # not those who are left to their transports below: they have got theirs
+        send_together([(self, wire)])
+
+    def _send_apart(self, wire: bytes) -> None:
+        """Send to the rovers that are not in the array."""
         self.sent_bytes += len(wire)
         for link in self._links:
             link.publish(self.number, wire)
-        if self._direct:
-            self._send_direct(wire)
-        for rover in others:
-            rover.send_wire(wire)
-
-    def _send_direct(self, wire: bytes) -> None:
-        rows = _send_all(self._fds, len(self._direct), np.frombuffer(wire, np.uint8), self._short)
-        if rows:
-            behind = [(self._direct[place], sent) for place, sent in self._short[:rows].tolist()]
-            for rover, sent in behind:
-                rover.send_rest(wire, sent)
+        if self._others:
+            for rover in list(self._others):
+                rover.send_wire(wire)
 
     def _hold(self, rover: Subscriber, link: Link) -> None:
         self._held.add(rover)
@@ -264,27 +265,62 @@ class Fanout:
         rover.place = len(self._direct)
         rover.count(-self.sent_bytes)
         self._direct.append(rover)
-        if len(self._direct) > len(self._fds):
-            self._fds = np.resize(self._fds, 2 * len(self._fds))
-            self._short = np.empty((len(self._fds), 2), np.int64)
-        self._fds[rover.place] = rover.fd
+        self._fds.append(rover.fd)
 
     def _leave_array(self, rover: Subscriber) -> None:
         """The last rover takes the place of the one that leaves."""
         if rover.place < 0:
             return
-        last = self._direct.pop()
+        last, fd = self._direct.pop(), self._fds.pop()
         if last is not rover:
             last.place = rover.place
-            self._direct[last.place] = last
-            self._fds[last.place] = last.fd
+            self._direct[last.place], self._fds[last.place] = last, fd
         rover.count(self.sent_bytes)
         rover.place = -1
 
 
+def send_together(sends: Iterable[tuple[Fanout, bytes]]) -> None:
+    """Send bytes in the rovers' form to all rovers of each fan-out, in order: back to back, as that is quickest."""
+    batch: dict[Fanout, bytes] = {}
+    for fanout, wire in sends:
+        if fanout in batch:  # what a rover does not take now must go to its transport before the next
+            _send_batch(batch)
+            batch = {}
+        fanout._send_apart(wire)
+        if fanout._direct:
+            batch[fanout] = wire
+    if batch:
+        _send_batch(batch)
+
+
+def _send_batch(batch: dict[Fanout, bytes]) -> None:
+    fds, fd_stops, data_stops = array("i"), array("q"), array("q")
+    size = 0
+    for fanout, wire in batch.items():
+        fds += fanout._fds
+        size += len(wire)
+        fd_stops.append(len(fds))
+        data_stops.append(size)
+    short = np.empty((len(fds), 2), np.int64)
+    rows = _send_all(
+        np.frombuffer(fds, np.int32),
+        np.frombuffer(fd_stops, np.int64),
+        np.frombuffer(b"".join(batch.values()), np.uint8),
+        np.frombuffer(data_stops, np.int64),
+        short,
+    )
+    if rows:
+        groups = [(list(fanout._direct), wire) for fanout, wire in batch.items()]  # they change when a rover stalls
+        for place, sent in short[:rows].tolist():
+            number = bisect_right(fd_stops, place)
+            rovers, wire = groups[number]
+            rovers[place - (fd_stops[number - 1] if number else 0)].send_rest(wire, sent)
+
+
 def compile_sends() -> None:
     """Compile the loop before the first rover needs it."""
-    _send_all(np.empty(0, np.int32), 0, np.frombuffer(b"\0", np.uint8), np.empty((0, 2), np.int64))
+    stops = np.empty(0, np.int64)
+    _send_all(np.empty(0, np.int32), stops, np.frombuffer(b"\0", np.uint8), stops, np.empty((0, 2), np.int64))
 
 
 def _direct_fd(transport: asyncio.WriteTransport) -> int:

@@ -1,7 +1,8 @@
 """The fan-out: one mount's frames to all its subscribers, synchronously and without copies.
 
 Strategy: `Mount.publish` gets the frames that arrived together, joins them once, and sends the same bytes to every
-rover: one send per rover and publish (`caster.fanout`). Nothing awaits, so no rover can hold up another. A rover whose
+rover: one send per rover and publish (`caster.fanout`); what stations publish in one turn of the event loop is sent
+together at its end (`Turn`). Nothing awaits, so no rover can hold up another. A rover whose
 socket takes no more has a bounded backlog in its transport; what does not fit is dropped as a whole: a rover may lose
 frames but never sees a torn one, and a rover that stays behind is closed by name (`caster.session`).
 `docs/topics/fan-out.md` tells what was measured and why this shape was taken.
@@ -11,16 +12,17 @@ The archive, the epoch assembler and the health monitor are plain callables (`Mo
 Rules: no `await` here, no decoding beyond a frame's first bits, no clock: the time of reception is an argument.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TypeAlias
 
 import structlog
 
-from caster.fanout import CODINGS, Coding, Fanout, Subscriber
+from caster.fanout import CODINGS, Coding, Fanout, Subscriber, send_together
 from caster.traffic import Traffic, frame_type
 
-__all__ = ["Mount", "Subscriber", "Tap"]
+__all__ = ["Mount", "Subscriber", "Tap", "Turn"]
 
 _log = structlog.get_logger(__name__)
 
@@ -86,13 +88,16 @@ class Mount:
             frames: Whole frames, in order (for a raw mount: any bytes).
             received_unix_ns: When they were received, ns since 1970 UTC.
         """
-        if not frames:
-            return
+        _publish_all([(self, frames, received_unix_ns)])
+
+    def _take(self, frames: Sequence[bytes], received_unix_ns: int) -> Iterator[tuple[Fanout, bytes]]:
+        """Count and remember frames; return what is to be sent to whom."""
         self.published += 1
         self._remember(frames, received_unix_ns)
         data = frames[0] if len(frames) == 1 else b"".join(frames)
-        for coding, fanout in self._fanouts.items():
-            fanout.send(CODINGS[coding](data))
+        return ((fanout, CODINGS[coding](data)) for coding, fanout in self._fanouts.items())
+
+    def _tell(self, frames: Sequence[bytes], received_unix_ns: int) -> None:
         for tap in self._taps:
             try:
                 tap(self, frames, received_unix_ns)
@@ -167,6 +172,36 @@ class Mount:
                 self._station[kind] = frame
             elif kind in EPHEMERIS_SATELLITE_BITS:
                 self._ephemerides[kind, _satellite_number(frame, EPHEMERIS_SATELLITE_BITS[kind])] = frame
+
+
+class Turn:
+    """What is published in one turn of the event loop: sent at its end, all together.
+
+    Sends that follow each other cost less than the same sends with Python between them: the kernel's code and the
+    reader at the other end stay awake.
+    """
+
+    def __init__(self) -> None:
+        self._publishes: list[tuple[Mount, Sequence[bytes], int]] = []
+
+    def publish(self, mount: Mount, frames: Sequence[bytes], received_unix_ns: int) -> None:
+        """As `Mount.publish`, at the end of the turn."""
+        if not self._publishes:
+            asyncio.get_running_loop().call_soon(self.end)
+        self._publishes.append((mount, frames, received_unix_ns))
+
+    def end(self) -> None:
+        """Publish what waits; it is no error if nothing does."""
+        publishes, self._publishes = self._publishes, []
+        _publish_all(publishes)
+
+
+def _publish_all(publishes: Iterable[tuple[Mount, Sequence[bytes], int]]) -> None:
+    """Serve all rovers first, then tell the taps."""
+    publishes = [publish for publish in publishes if publish[1]]
+    send_together(chain.from_iterable(mount._take(frames, received) for mount, frames, received in publishes))
+    for mount, frames, received in publishes:
+        mount._tell(frames, received)
 
 
 Tap: TypeAlias = Callable[[Mount, Sequence[bytes], int], None]

@@ -27,7 +27,7 @@ from caster.codec.ntrip.sourcetable import MOUNT_NAME_MAX
 from caster.codec.rtcm import FrameReader, ScanSpace
 from caster.config import CasterInfo, Config, MountConfig
 from caster.errors import ConfigError, RefusedError
-from caster.hub import Mount
+from caster.hub import Mount, Turn
 from caster.traffic import ends_epoch
 
 __all__ = ["AliasMountpoint", "KindFactory", "Mountpoint", "Mountpoints", "Rover", "Source", "StationMountpoint"]
@@ -226,7 +226,7 @@ class StationMountpoint(Mountpoint):
     def on_source_data(self, source: Source, data: bytes, received_unix_ns: int) -> None:
         """Publish the frames that end in these bytes."""
         if self.config.raw:
-            self.mount.publish((data,), received_unix_ns)
+            self.mountpoints.turn.publish(self.mount, (data,), received_unix_ns)
             return
         frames = self._reader.feed(data)
         if frames:
@@ -256,13 +256,15 @@ class StationMountpoint(Mountpoint):
             self._flush_timer = None
         frames, self._joined = self._joined, []
         self._more_to_come = False
-        self.mount.publish(frames, self._joined_unix_ns)
+        if frames:
+            self.mountpoints.turn.publish(self.mount, frames, self._joined_unix_ns)
 
     def on_source_gone(self, source: Source) -> None:
         """The last bytes may have ended in whole frames that waited for more."""
         if not self.config.raw:
             self._joined += self._reader.finish()
         self._flush()
+        self.mountpoints.turn.end()
         self.mount.forget()
 
     def close(self) -> None:
@@ -326,6 +328,7 @@ class Mountpoints:
         on_new: Called with each mountpoint when it appears: the archive and the engine attach themselves so.
         on_position: Called with each position that a rover sends (`gga`) or that is computed for it (`fix`).
         scan_space: For the frame readers of all base stations.
+        turn: What base stations publish goes through it.
     """
 
     def __init__(self, config: Config, kinds: Mapping[str, KindFactory]) -> None:
@@ -333,6 +336,7 @@ class Mountpoints:
         self.on_new: list[Callable[[Mountpoint], Any]] = []
         self.on_position: list[Callable[[str, Mountpoint, Rover | Source, Gga], Any]] = []
         self.scan_space = ScanSpace()
+        self.turn = Turn()
         self._kinds = {**_OWN_KINDS, **kinds}
         self._by_name: dict[str, Mountpoint] = {}
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caster.codec.ntrip import ChunkedDecoder
-from caster.fanout import Fanout, Subscriber
+from caster.fanout import Fanout, Subscriber, send_together
 from caster.hub import Mount
 
 BACKLOG = 8_000
@@ -165,11 +165,11 @@ async def test_a_rover_that_stops_reading_loses_whole_frames_and_comes_back() ->
 
 ACTIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("publish"), st.integers(8, 3_000)),
+        st.tuples(st.just("publish"), st.lists(st.tuples(st.integers(0, 1), st.integers(8, 3_000)), max_size=4)),
         st.tuples(st.just("read"), st.integers(0, 3), st.integers(1, 20_000)),
         st.tuples(st.just("turn")),
         st.tuples(st.just("leave"), st.integers(0, 3)),
-        st.tuples(st.just("join"), st.integers(0, 3)),
+        st.tuples(st.just("join"), st.integers(0, 3), st.integers(0, 1)),
     ),
     max_size=120,
 )
@@ -178,36 +178,36 @@ ACTIONS = st.lists(
 @settings(max_examples=40, deadline=None)
 @given(ACTIONS)
 def test_no_frame_is_torn_or_out_of_order_whatever_rovers_do(actions: list[tuple[Any, ...]]) -> None:
-    """Any order of publishing, reading, coming and going leaves whole frames in order, and the counts right."""
+    """Any order of publishing to two groups, together or twice at once, reading, coming and going."""
 
     async def play() -> None:
         async with connected(4) as pairs:
-            fanout, number = Fanout(), 0
-            sent = [0] * 4
+            fanouts, number = (Fanout(), Fanout()), 0
+            offered: list[list[int]] = [[], [], [], []]
             do: dict[str, Callable[..., None]] = {
                 "read": lambda who, size: pairs[who].read(size),
-                "leave": lambda who: fanout.discard(pairs[who].rover),
-                "join": lambda who: None if pairs[who].rover.fanout else fanout.add(pairs[who].rover),
+                "leave": lambda who: [fanout.discard(pairs[who].rover) for fanout in fanouts],
+                "join": lambda who, group: None if pairs[who].rover.fanout else fanouts[group].add(pairs[who].rover),
                 "turn": lambda: None,
             }
             for verb, *arguments in actions:
                 if verb == "publish":
-                    lost = [pair.rover.dropped for pair in pairs]
-                    members = [pair.rover.fanout is not None for pair in pairs]
-                    fanout.send(frame(number, *arguments))
-                    number += 1
-                    for who, pair in enumerate(pairs):
-                        sent[who] += arguments[0] * (members[who] and pair.rover.dropped == lost[who])
+                    sends = [(group, number + place, size) for place, (group, size) in enumerate(arguments[0])]
+                    number += len(sends)
+                    for mine, pair in zip(offered, pairs, strict=True):
+                        mine += [each for group, each, _ in sends if pair.rover.fanout is fanouts[group]]
+                    send_together([(fanouts[group], frame(each, size)) for group, each, size in sends])
                 else:
                     do[verb](*arguments)
                 await asyncio.sleep(0)
-            assert len(fanout) == len(list(fanout)) == sum(pair.rover.fanout is not None for pair in pairs)
-            for who, pair in enumerate(pairs):
-                assert pair.rover.sent_bytes == sent[who]
+            for fanout in fanouts:
+                assert len(fanout) == len(list(fanout)) == sum(pair.rover.fanout is fanout for pair in pairs)
+            for mine, pair in zip(offered, pairs, strict=True):
                 await pair.read_to_end()
-                assert len(pair.received) == sent[who]
+                assert len(pair.received) == pair.rover.sent_bytes
                 numbers = numbers_of(bytes(pair.received))
-                assert numbers == sorted(set(numbers))
+                assert numbers == sorted(set(numbers) & set(mine))
+                assert len(numbers) == len(mine) - pair.rover.dropped
 
     asyncio.run(play())
 

@@ -1,5 +1,6 @@
 """The fan-out: shared bytes, whole frames, bounded, and nobody waits for anybody."""
 
+import asyncio
 from collections.abc import Sequence
 
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from caster.codec.ntrip import encode_chunk
 from caster.fanout import Coding
-from caster.hub import Mount, Subscriber
+from caster.hub import Mount, Subscriber, Turn
 from tests.caster.conftest import frame
 
 NOW_NS = 1_700_000_000 * 10**9
@@ -133,3 +134,29 @@ def test_what_a_rover_gets_is_always_a_run_of_whole_publishes(steps: list[tuple[
     assert len(transport.written) + subscriber.dropped == len(sent)
     assert all(each in sent for each in transport.written)
     assert subscriber.sent_bytes == sum(map(len, transport.written))
+
+
+async def test_what_is_published_in_one_turn_goes_out_at_its_end_and_taps_come_after_all_rovers() -> None:
+    turn, happened = Turn(), list[object]()
+    first, second = Mount("A"), Mount("B")
+    for mount in (first, second):
+        transport, subscriber = rover()
+        mount.attach(subscriber)
+        transport.written = happened  # type: ignore[assignment]
+        mount.tap(lambda mount, frames, _: happened.append((mount.name, len(frames))))
+    turn.publish(first, [frame(1077)], NOW_NS)
+    turn.publish(second, [frame(1077), frame(1087)], NOW_NS)
+    assert happened == []
+    await asyncio.sleep(0)
+    assert happened == [frame(1077), frame(1077) + frame(1087), ("A", 1), ("B", 2)]
+
+
+async def test_a_mount_that_publishes_twice_in_one_turn_keeps_the_order() -> None:
+    turn, mount, (transport, subscriber) = Turn(), Mount("M"), rover()
+    mount.attach(subscriber)
+    turn.publish(mount, [frame(1077)], NOW_NS)
+    turn.publish(mount, [frame(1087)], NOW_NS)
+    turn.publish(mount, [], NOW_NS)
+    turn.end()
+    assert transport.written == [frame(1077), frame(1087)]
+    assert mount.published == 2
