@@ -15,7 +15,7 @@ WebSocket, which version 1 have not); the HTTP version says nothing.
 """
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -91,8 +91,8 @@ class Request:
         return self.headers.get("expect", "").lower() == "100-continue"
 
     def lasting(self) -> "Request":
-        """What is of interest once it is answered: thousands that stream need not each keep their headers."""
-        return replace(self, headers=_agent_alone(self.agent), credentials=None)
+        """What is of interest once it is answered: thousands that stream the same need not each keep a head."""
+        return _lasting(self.method, self.mount, self.query, self.version, self.agent, self.http)
 
     @property
     def from_browser(self) -> bool:
@@ -100,10 +100,10 @@ class Request:
         return "text/html" in self.headers.get("accept", "") and not self.agent.upper().startswith("NTRIP")
 
 
-@lru_cache(maxsize=1024)
-def _agent_alone(agent: str) -> dict[str, str]:
-    """Headers without all but the client's name of itself; the same for all of a kind."""
-    return {"user-agent": agent}
+@lru_cache(maxsize=4096)
+def _lasting(method: str, mount: str, query: str, version: int, agent: str, http: str) -> Request:
+    """A request whose one header is the client's name of itself: one object for all who asked for the same."""
+    return Request(method, mount, query, version, {"user-agent": agent}, http=http)
 
 
 class RequestReader:

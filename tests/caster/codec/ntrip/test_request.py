@@ -170,6 +170,15 @@ def test_quirk_11_digest_credentials_are_no_credentials() -> None:
     assert read(b'GET /M HTTP/1.0\r\nAuthorization: Digest username="u"\r\n\r\n').credentials is None
 
 
+def test_rovers_that_asked_for_the_same_keep_one_request_without_its_secrets() -> None:
+    head = b"GET /STR1?x=1 HTTP/1.1\r\nUser-Agent: NTRIP a\r\nAuthorization: Basic %s\r\nNtrip-GGA: $GPGGA,\r\n\r\n"
+    first, second = (read(head % base64.b64encode(user)).lasting() for user in (b"ann:one", b"bob:two"))
+    assert first is second
+    assert (first.mount, first.query, first.agent, first.http) == ("STR1", "x=1", "NTRIP a", "HTTP/1.1")
+    assert first.credentials is None
+    assert first.headers == {"user-agent": "NTRIP a"}
+
+
 def test_quirk_11_a_mount_keeps_its_case() -> None:
     assert read(b"GET /MoUnT HTTP/1.0\r\n\r\n").mount == "MoUnT"
 
