@@ -67,7 +67,7 @@ class Measured:
         server_share: CPU of the caster.
         client_share: CPU of the load client.
         others_share: CPU of everything else on the machine: how far the figures are to be trusted.
-        rss_mb, rss_start_mb: Memory of the caster at the end and at the start of the window, MB.
+        rss_mb: Memory of the caster at the end of the window, MB.
         remarks: What a reader must know of these figures.
     """
 
@@ -79,7 +79,6 @@ class Measured:
     client_share: float
     others_share: float
     rss_mb: float
-    rss_start_mb: float
     remarks: tuple[str, ...]
 
 
@@ -204,6 +203,8 @@ class Load:
         began_s, busy_s, usage, client_s = self._reading()
         if meanwhile is not None:
             meanwhile()
+        time.sleep(max(0.0, began_s + seconds / 6 - time.monotonic()))
+        early = Usage.of(self._caster.pid)
         time.sleep(max(0.0, began_s + seconds - time.monotonic()))
         now_s, now_busy_s, now, now_client_s = self._reading()
         window_s = now_s - began_s
@@ -220,9 +221,13 @@ class Load:
             client_share=client,
             others_share=others,
             rss_mb=now.rss_mb,
-            rss_start_mb=usage.rss_mb,
-            remarks=tuple(_remarks(self._plan, pushed, busiest, others)),
+            remarks=(*_remarks(self._plan, pushed, busiest, others), *self._growth(early.rss_mb, now.rss_mb)),
         )
+
+    def _growth(self, early_mb: float, now_mb: float) -> Iterator[str]:
+        """Of rovers that come and go: how the caster's memory grew once all had been there."""
+        if self._plan.churn_s:
+            yield f"memory grew by {now_mb / early_mb - 1:.1%} after the first sixth"
 
     def _settle(self) -> None:
         """Wait until every rover has had a frame: a first start compiles kernels meanwhile."""
