@@ -1,7 +1,8 @@
 """From the archive to files that others read: the frames of a time span as RTCM 3, or as RINEX 3.04.
 
 RINEX files are made by the epoch assembler, as live streams are, so that their times come from the stream itself and,
-where it does not tell the date, from the time of reception.
+where it does not tell the date, from the time of reception. A stream may tell its date minutes after it begins, and be
+a replay of another year: so it is asked for its date before its first epoch is made.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 from caster.archive_store import ArchiveFile, files, read_frames
 from caster.codec.rinex.header import Header
 from caster.codec.rinex.writer import write_navigation, write_observations
+from caster.codec.rtcm import is_msm, message_type
+from caster.codec.rtcm.layouts import LEGACY_TYPES
 from caster.epochs import EpochAssembler, StationDescription
 from caster.errors import SourceError
 from solver.ephemeris import EphemerisStore
@@ -64,8 +67,9 @@ def export_rinex(
     Raises:
         SourceError: The archive has no epochs of this time.
     """
-    assembler = EpochAssembler(ephemerides=EphemerisStore(_EPHEMERIDES_PER_SATELLITE))
     chosen = _files(root, mount, start, end)
+    dated_ns = _own_date(chosen, start, end)
+    assembler = EpochAssembler(dated_ns, ephemerides=EphemerisStore(_EPHEMERIDES_PER_SATELLITE))
     epochs = [epoch for epoch in _epochs(assembler, chosen, start, end) if _on_grid(epoch.time_ns, interval_s)]
     if not epochs:
         raise SourceError(f"{mount}: no epochs among the archive's frames of this time")
@@ -88,6 +92,23 @@ def _frames(chosen: Sequence[ArchiveFile], start: datetime | None, end: datetime
     for file in chosen:
         with suppress(FileNotFoundError):  # retention removed it a moment ago
             yield from read_frames(file, start, end)
+
+
+def _own_date(chosen: Sequence[ArchiveFile], start: datetime | None, end: datetime | None) -> int | None:
+    """An instant of GPST by which a stream dates itself; None where it does not."""
+    assembler = EpochAssembler(before_ns=from_unix(int(chosen[-1].end.timestamp()) * NS))
+    observed: set[int] = set()
+    for _, frame in _frames(chosen, start, end):
+        number = message_type(frame)
+        if is_msm(number) or number in LEGACY_TYPES:  # one of each kind tells the time of week
+            if number in observed:
+                continue
+            observed.add(number)
+        assembler.push(frame)
+        if assembler.time_ns is not None:
+            break
+    assembler.finish()
+    return assembler.time_ns
 
 
 def _epochs(

@@ -12,6 +12,7 @@ from caster.codec.rinex.observation import ObservationFile
 from caster.config import ArchiveConfig
 from caster.errors import SourceError
 from caster.hub import Mount
+from solver.timescale import from_datetime
 from tests.captures import frames_of, read
 from tests.caster.conftest import frame
 
@@ -66,6 +67,20 @@ def test_rinex_has_the_epochs_and_values_that_rtklib_finds_in_the_stream(archive
     steps = np.diff([epoch.time_ns for epoch in ours])
     assert (steps == 10**9).all()
     assert len(read_navigation((tmp_path / "a.nav").read_bytes()).ephemerides.kepler) > 20
+
+
+def test_a_replay_of_another_year_is_dated_by_itself_from_its_first_epoch_on(archive, tmp_path):
+    """Its first epoch comes before the message that tells the date, and got the year of its reception."""
+    keeper = Archive(ArchiveConfig(free_bytes_min=0), tmp_path / "archive")
+    received = datetime(2026, 11, 27, 22, 26, tzinfo=UTC)
+    for number in range(60):
+        frames = archive[1][number * 8 : number * 8 + 8]
+        keeper.put(Mount("STR1"), frames, round((received + timedelta(seconds=number / 40)).timestamp() * 1e9))
+    keeper.flush()
+    assert export_rinex(tmp_path / "archive", "STR1", tmp_path / "a.obs", None, None, None) > 50
+    times_ns = [epoch.time_ns for epoch in ObservationFile((tmp_path / "a.obs").read_bytes()).epochs()]
+    assert times_ns[0] == from_datetime(datetime(2018, 7, 14, 23, 50, 18))
+    assert (np.diff(times_ns) == 10**9).all()
 
 
 def test_epochs_are_thinned_to_an_interval(archive, tmp_path):
