@@ -26,7 +26,7 @@ from sqlalchemy import func, select
 
 from caster.config import BansConfig
 from caster.database import Database
-from caster.errors import DipperError
+from caster.errors import ConfigError, DipperError
 from caster.schema import BANS
 
 __all__ = ["Ban", "BanStore", "Bans", "Offence", "network_of", "origin_of"]
@@ -101,7 +101,7 @@ def network_of(text: str) -> str:
     """The network that an operator means by an address or a network; a lone IPv6 address means its /64.
 
     Raises:
-        DipperError: It is neither.
+        ConfigError: It is neither.
     """
     bare = text.removeprefix("::ffff:") if "." in text else text
     try:
@@ -109,7 +109,7 @@ def network_of(text: str) -> str:
             bare = origin_of(str(ip_address(bare)))
         return str(ip_network(bare, strict=False))
     except ValueError:
-        raise DipperError(f"{text!r} is neither an address nor a network such as 192.0.2.0/24") from None
+        raise ConfigError(f"{text!r} is neither an address nor a network such as 192.0.2.0/24") from None
 
 
 class BanStore:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from caster.errors import ConfigError, SourceError
+from caster.errors import ConfigError, DipperError, SourceError
 from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.model import Epoch, Fix, Quality
 from solver.signals import PRN_PER_SYSTEM, SYSTEMS, satellite_name
@@ -44,11 +44,11 @@ def check_plotting(path: Path) -> None:
     """Refuse a figure that could not be drawn, before hours of solving.
 
     Raises:
-        ConfigError: matplotlib is not installed, or the name has no suffix of a picture.
-        SourceError: the folder is not there.
+        ConfigError: the name has no suffix of a picture.
+        DipperError: matplotlib is not installed, or the folder is not there.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib: pip install matplotlib")
+        raise DipperError("--plot needs matplotlib: pip install matplotlib")
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--plot {path}: not one of {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():

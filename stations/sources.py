@@ -8,6 +8,7 @@ as a stream that was started anew, and its solutions stay those of the recording
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -97,11 +98,19 @@ def _frames(data: bytes) -> Iterator[bytes]:
     yield from reader.finish()
 
 
-async def _tcp(address: str) -> AsyncIterator[bytes]:
+def _tcp(address: str) -> AsyncIterator[bytes]:
     parts = urlsplit(address)
-    if not parts.hostname or not parts.port:
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
         raise ConfigError(f"{address}: not of the form tcp://HOST:PORT")
-    reader, writer = await connect(parts.hostname, parts.port)
+    return _tcp_stream(address, host, port)
+
+
+async def _tcp_stream(address: str, host: str, port: int) -> AsyncIterator[bytes]:
+    reader, writer = await connect(host, port)
     try:
         async for data in _pieces(reader, address):
             yield data
@@ -120,8 +129,11 @@ async def _pieces(reader: asyncio.StreamReader, name: str) -> AsyncIterator[byte
         yield data
 
 
-async def _ntrip(address: str) -> AsyncIterator[bytes]:
-    target = parse_target(address)
+def _ntrip(address: str) -> AsyncIterator[bytes]:
+    return _ntrip_stream(parse_target(address))
+
+
+async def _ntrip_stream(target: Target) -> AsyncIterator[bytes]:
     reader, writer = await connect(target.host, target.port, tls=target.tls)
     try:
         writer.write(get_request(target.mount, f"{target.host}:{target.port}", credentials=target.credentials))
@@ -152,16 +164,21 @@ def _streamed(replies: Iterable[ClientReply], target: Target) -> Iterator[bytes]
             raise RefusedError(f"{target}: the caster has no mount {target.mount!r}", 404)
 
 
-async def _serial(address: str) -> AsyncIterator[bytes]:
-    """Bytes of a serial port, read when the port has some."""
+def _serial(address: str) -> AsyncIterator[bytes]:
     parts = urlsplit(address)
     baud = parse_qs(parts.query).get("baud", [str(_DEFAULT_BAUD)])[-1]
     if not parts.path or not baud.isdecimal():
         raise ConfigError(f"{address}: not of the form serial:///dev/ttyACM0?baud=460800")
+    return _serial_stream(address, unquote(parts.path), int(baud))
+
+
+async def _serial_stream(address: str, path: str, baud: int) -> AsyncIterator[bytes]:
+    """Bytes of a serial port, read when the port has some."""
     try:
-        port = serial.Serial(unquote(parts.path), int(baud), timeout=0, exclusive=True)
+        port = serial.Serial(path, baud, timeout=0, exclusive=True)
     except (OSError, ValueError) as error:
-        raise SourceError(f"{unquote(parts.path)}: {error}") from None
+        number = getattr(error, "errno", None)  # pyserial's own text names number and path twice
+        raise SourceError(f"{path}: {os.strerror(number) if number else error}") from None
     ready = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(port.fileno(), ready.set)

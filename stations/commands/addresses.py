@@ -1,6 +1,8 @@
 """Addresses on the command line: a wrong one is wrong usage."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,7 +12,20 @@ from caster.errors import ConfigError
 if TYPE_CHECKING:
     from stations.uplink import Target
 
-__all__ = ["mount_address", "shown"]
+__all__ = ["mount_address", "shown", "wrong_usage"]
+
+
+@contextmanager
+def wrong_usage() -> Iterator[None]:
+    """Tell what is no address, or no setting, as wrong usage.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def mount_address(text: str) -> "Target":
@@ -21,10 +36,8 @@ def mount_address(text: str) -> "Target":
     """
     from stations.uplink import parse_target
 
-    try:
+    with wrong_usage():
         target = parse_target(text)
-    except ConfigError as error:
-        raise typer.BadParameter(str(error)) from None
     if not target.mount:
         raise typer.BadParameter("the address names no mount: ntrip://HOST:PORT/MOUNT")
     return target

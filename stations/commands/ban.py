@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stations.commands.addresses import wrong_usage
 from stations.commands.database import ConfigFile, DataDir, with_database
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def add(
     from caster.bans import Ban, network_of
 
     now = datetime.now(UTC)
-    ban = Ban(network_of(network), reason[:200], now, now + _span(span) if span else None)
+    with wrong_usage():
+        name = network_of(network)
+    ban = Ban(name, reason[:200], now, now + _span(span) if span else None)
     with_database(data_dir, config, lambda database: _store(database).put(ban))
     typer.echo(str(ban))
 
@@ -78,7 +81,8 @@ def remove(network: Network, data_dir: DataDir = None, config: ConfigFile = None
     """
     from caster.bans import network_of
 
-    name = network_of(network)
+    with wrong_usage():
+        name = network_of(network)
     with_database(data_dir, config, lambda database: _store(database).remove(name))
     typer.echo(f"lifted the ban on {name}")
 

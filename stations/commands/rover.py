@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from caster.errors import SourceError
-from stations.commands.addresses import mount_address
+from stations.commands.addresses import mount_address, wrong_usage
 from stations.commands.running import run_to_end
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def rover(
 
     target = mount_address(mount)
     place = _place(gga) if gga else None
-    pieces = open_source(upload, speed=speed) if upload else None
+    with wrong_usage():
+        pieces = open_source(upload, speed=speed) if upload else None
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(_open_output(output)) if output else None
         one = Rover(target, ntrip, _utc_s, _tow_s, place, sink)

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from caster.errors import ConfigError, DipperError
+from stations.commands.addresses import wrong_usage
 
 if TYPE_CHECKING:
     from solver.model import Fix
@@ -91,7 +92,8 @@ def solve(
     if plot is not None:
         from stations.plots import check_plotting
 
-        check_plotting(plot)
+        with wrong_usage():
+            check_plotting(plot)
     try:
         job = prepare(
             mode,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from caster.errors import DipperError, RefusedError
+from stations.commands.addresses import wrong_usage
 
 if TYPE_CHECKING:
     from caster.codec.ntrip import Record
@@ -58,13 +59,15 @@ async def fetch_table(url: str, query: str = "", version: int = 2) -> "list[Reco
     """Ask a caster for its table.
 
     Raises:
-        DipperError: The URL is none, or the caster cannot be reached.
+        BadParameter: The URL is none.
+        DipperError: The caster cannot be reached.
         RefusedError: The caster refuses.
     """
     from caster.codec.ntrip import Refused, ReplyReader, TableReceived, get_request
     from stations.uplink import connect, parse_target
 
-    target = parse_target(url)
+    with wrong_usage():
+        target = parse_target(url)
     host, port = target.host, target.port
     question, login = f"?{query}" if query else "", target.credentials
     request = get_request(question, f"{host}:{port}", version=version, credentials=login)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from caster.errors import SourceError
-from stations.commands.addresses import mount_address, shown
+from stations.commands.addresses import mount_address, shown, wrong_usage
 from stations.commands.running import run_to_end
 from stations.commands.solve import ManyValues
 from stations.commands.survey import survey
@@ -52,7 +52,8 @@ def push(
         typer.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)
 
     uplink = Uplink(mount_address(to), ntrip, report)
-    pieces = open_source(source, speed=speed, loop=loop, navigation=nav or ())
+    with wrong_usage():
+        pieces = open_source(source, speed=speed, loop=loop, navigation=nav or ())
 
     async def work() -> None:
         if is_live(source):

@@ -98,10 +98,26 @@ def test_only_files_wait_for_their_reader(address: str, live: bool) -> None:
     assert is_live(address) is live
 
 
-@pytest.mark.parametrize("address", ["http://host/", "tcp://host", "serial://", "ntrip://"])
-async def test_an_address_that_is_none_is_named(address: str) -> None:
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://host/",
+        "tcp://host",
+        "tcp://host:99999",
+        "serial://",
+        "serial:///dev/tty?baud=x",
+        "ntrip://",
+        "ntrip://h:x/M",
+    ],
+)
+def test_an_address_that_is_none_is_named_before_anything_is_opened(address: str) -> None:
     with pytest.raises(ConfigError):
-        await whole(address)
+        open_source(address)
+
+
+async def test_a_serial_port_that_is_not_there_is_named_once() -> None:
+    with pytest.raises(SourceError, match=r"^/dev/nowhere: No such file or directory$"):
+        await anext(open_source("serial:///dev/nowhere"))
 
 
 async def test_files_that_are_not_there_or_hold_nothing_are_named(tmp_path: Path) -> None:

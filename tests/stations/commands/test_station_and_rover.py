@@ -25,6 +25,21 @@ def test_an_address_that_is_none_is_wrong_usage(address: str, recording: Path) -
     assert (pushed.exit_code, roved.exit_code) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sourcetable", "http://host/"],
+        ["station", "push", "ftp://host/", "--to", "ntrip://a:b@host/M"],
+        ["station", "push", "serial:///dev/ttyACM0?baud=fast", "--to", "ntrip://a:b@host/M"],
+        ["rover", "ntrip://host/M", "--upload", "tcp://host"],
+        ["ban", "add", "nonsense"],
+        ["solve", "--mode", "single", "--rover", "a.obs", "--plot", "track.bmp"],
+    ],
+)
+def test_what_is_no_address_or_file_name_is_wrong_usage_in_every_command(words: list[str]) -> None:
+    assert CliRunner().invoke(app, words).exit_code == 2
+
+
 def test_a_place_that_is_none_is_wrong_usage() -> None:
     assert CliRunner().invoke(app, ["rover", "ntrip://host/M", "--gga", "91,0,0"]).exit_code == 2
 
