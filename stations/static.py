@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caster.codec.antex import read_antex
+from caster.errors import FormatError
 from solver.antenna import Antenna, find_antenna
 from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.model import Ephemerides, Epoch, Fix, Quality
@@ -133,7 +134,10 @@ def antennas_of(path: Path, names: Sequence[tuple[str, str]], warnings: list[str
     Raises:
         DipperError: the file cannot be read.
     """
-    known = read_antex(read_plain(path))
+    try:
+        known = read_antex(read_plain(path))
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
     found: list[Antenna] = []
     for name, serial in names:
         antenna = find_antenna(known, name, serial)

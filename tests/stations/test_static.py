@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from caster.codec.solution import read_pos
+from caster.errors import FormatError
 from solver.kernels.geodesy import ecef_from_geodetic, enu_axes, geodetic_from_ecef
 from solver.model import Quality
 from solver.observed import Selection
@@ -94,6 +95,13 @@ def test_an_antenna_that_is_not_in_the_file_is_told(tmp_path):
     assert not warnings
     assert antennas_of(path, [("TESTANT         DOME", ""), ("", "")], warnings) is None
     assert "an antenna that is not named: none is applied" in warnings[0]
+
+
+def test_a_file_that_is_no_antenna_file_is_named(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"nothing of antennas in here")
+    with pytest.raises(FormatError, match=r"notes\.txt: line 1: not an ANTEX file"):
+        antennas_of(path, [], [])
 
 
 def test_single_positions_average_to_metres_that_are_owned_up_to(shared_data):

@@ -23,6 +23,8 @@ __all__ = ["DOPPLER", "PHASE", "RANGE", "STRENGTH", "Layout", "layout_of"]
 
 RANGE, PHASE, DOPPLER, STRENGTH = range(4)
 _QUANTITY: Final = {"C": RANGE, "L": PHASE, "D": DOPPLER, "S": STRENGTH}
+_NO_SIGNAL: Final = ("I", "X")
+"""RINEX 3's pseudo-observables: ionosphere delays and receiver channels."""
 COLUMNS_MAX: Final = 256
 SLOTS: Final = signals.SIGNALS_PER_SYSTEM
 
@@ -81,7 +83,8 @@ def layout_of(header: Header) -> tuple[Layout, list[str]]:
         types = header.observation_types.get(letter if header.version >= 3 else "", [])[:COLUMNS_MAX]
         found = [_signal_of(header.version, letter, name, types) for name in types]
         _fill(layout, system, types, found, header)
-        unknown += [f"{letter} {name}" for name, number in zip(types, found, strict=True) if number < 0]
+        named = zip(types, found, strict=True)
+        unknown += [f"{letter} {name}" for name, number in named if number < 0 and name[:1] not in _NO_SIGNAL]
     return layout, unknown if header.version >= 3 else []
 
 

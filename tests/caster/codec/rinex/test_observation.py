@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caster.codec.rinex.header import Header
 from caster.codec.rinex.observation import ObservationFile
+from caster.codec.rinex.types import layout_of
 from caster.errors import FormatError
 from solver.model import HALF_CYCLE, SLIP, Epoch
 from solver.signals import satellite_name, satellite_of_name, signal, signal_name
@@ -77,6 +79,13 @@ def test_types_that_name_no_signal_are_named_and_skipped() -> None:
         "header: no such signal: C C9Z",
         "header: no such signal: C L9Z",
     ]
+
+
+def test_receiver_channels_and_ionosphere_delays_in_columns_are_no_unknown_signals() -> None:
+    """Septentrio's converter declares X1 for each system, of which every run told."""
+    layout, unknown = layout_of(Header(version=3.04, observation_types={"G": ["C1C", "X1", "I1", "C9Z"]}))
+    assert unknown == ["G C9Z"]
+    assert (layout.slot[0, :4] >= 0).tolist() == [True, False, False, False]
 
 
 def test_the_header_says_what_stood_there() -> None:
