@@ -9,7 +9,8 @@ import asyncio
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -20,7 +21,7 @@ from caster.accounts import Account, AccountStore, hash_password
 from caster.admin import AdminServer
 from caster.bans import Bans, BanStore
 from caster.catalogue import Catalogue
-from caster.config import Config
+from caster.config import AlertsConfig, Config, MountConfig, MqttConfig, TlsListen, UpstreamConfig
 from caster.database import Database
 from caster.derived import DerivedMountpoint
 from caster.errors import ConfigError, DipperError
@@ -234,18 +235,50 @@ def check(config: Config, services: Sequence[Service] = ()) -> list[str]:
         What is no error and may still be none's intention, a line for each.
 
     Raises:
-        ConfigError: A mountpoint's kind is not known, or a certificate or its key cannot be read.
+        ConfigError: A mountpoint's kind is not known, there is no such kind of database, or a certificate or its key
+            cannot be read.
     """
     Mountpoints(config, _kinds(services)).check()
+    Database(config.database_url)
     for listener in config.tls:
         Certificate(listener)
-    named = {rule.name for rule in config.mounts}
-    return [
-        f"mounts: {rule.name}: no mountpoint is named {name}; it is offline until a station makes it"
-        for rule in config.mounts
-        for name in (rule.target, rule.source)
-        if name and name not in named
+    admin = config.admin
+    if admin.certificate is not None and admin.key is not None:
+        Certificate(TlsListen(certificate=admin.certificate, key=admin.key), "admin")
+    for key, path in _authorities(config):
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(f"{key}.ca_file: {path}: {error.strerror or error}") from None
+    return list(_notes(config))
+
+
+def _authorities(config: Config) -> Iterator[tuple[str, Path]]:
+    """All files of certificates to trust."""
+    sections: list[tuple[str, AlertsConfig | MqttConfig | UpstreamConfig | MountConfig]] = [
+        ("alerts", config.alerts),
+        ("mqtt", config.mqtt),
+        *((f"upstreams[{number}]", upstream) for number, upstream in enumerate(config.upstreams)),
+        *((f"mounts[{number}]", rule) for number, rule in enumerate(config.mounts)),
     ]
+    for key, section in sections:
+        if section.ca_file is not None:
+            yield key, section.ca_file
+
+
+def _notes(config: Config) -> Iterator[str]:
+    """Mountpoints that stand for none, or for one that cannot be what is asked of it."""
+    kinds = {rule.name: rule.kind for rule in config.mounts}
+    for rule in config.mounts:
+        name = rule.target or rule.source
+        if name and name not in kinds:
+            yield f"mounts: {rule.name}: no mountpoint is named {name}; it is offline until a station makes it"
+        elif rule.target and kinds[name] == "alias":
+            yield f"mounts: {rule.name}: {name} is an alias, too; {rule.name} stays offline"
+        elif rule.source and kinds[name] not in ("station", "relay"):
+            yield f"mounts: {rule.name}: {name} is neither a station nor a relay; {rule.name} stays offline"
+    if config.mqtt.host and config.mqtt.rovers and config.mqtt.rovers not in kinds:
+        yield f"mqtt.rovers: no mountpoint is named {config.mqtt.rovers}; rovers by topic are refused until there is"
 
 
 def _kinds(services: Sequence[Service]) -> dict[str, KindFactory]:

@@ -80,19 +80,23 @@ def _is_upstream(url: str) -> str:
     return url
 
 
+_TYPES = "message types are numbers from 0 to 4095, or ranges such as 1070-1079"
+
+
 def _as_type_range(value: object) -> object:
     """Message types as in `1077` or `"1070-1079"`."""
-    text = str(value)
-    first, dash, last = text.partition("-")
-    numbers = (first, last) if dash else (first, first)
-    if isinstance(value, tuple) or not all(number.strip().isdecimal() for number in numbers):
+    if isinstance(value, tuple):
         return value
+    first, dash, last = str(value).partition("-")
+    numbers = (first, last) if dash else (first, first)
+    if not all(number.strip().isdecimal() for number in numbers):
+        raise ValueError(_TYPES)
     return tuple(map(int, numbers))
 
 
 def _is_type_range(types: tuple[int, int]) -> tuple[int, int]:
     if not 0 <= types[0] <= types[1] <= 4095:
-        raise ValueError("message types are numbers from 0 to 4095, or ranges such as 1070-1079")
+        raise ValueError(_TYPES)
     return types
 
 
@@ -340,7 +344,15 @@ def _is_web_address(url: str) -> str:
 
 
 WebAddress = Annotated[str, AfterValidator(_is_web_address)]
-MailAddress = Annotated[str, StringConstraints(pattern=r"^[^@\s<>,;:\"]{1,64}@[A-Za-z0-9.-]{1,253}$")]
+
+
+def _is_mail_address(text: str) -> str:
+    if not re.fullmatch(r"[^@\s<>,;:\"]{1,64}@[A-Za-z0-9.-]{1,253}", text):
+        raise ValueError("not a mail address such as operators@example.org")
+    return text
+
+
+MailAddress = Annotated[str, AfterValidator(_is_mail_address)]
 
 
 class AlertsConfig(_Model):
@@ -396,7 +408,7 @@ class MountConfig(_Model):
     fee: bool = False
     misc: str = ""
     send_ephemerides: bool = False
-    owner: MailAddress | Literal[""] = ""
+    owner: Annotated[str, AfterValidator(lambda text: text and _is_mail_address(text))] = ""
     sources: tuple[UpstreamUrl, ...] = ()
     on_demand: bool = False
     linger_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
@@ -564,8 +576,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: no TOML: line {line} is not text in UTF-8") from None
 
 
 def _read_environment() -> dict[str, Any]:
@@ -591,12 +606,21 @@ def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
     values[keys[-1]] = value
 
 
+# What the library says of Python's types, in TOML's words.
+_MESSAGES = {
+    "extra_forbidden": "unknown key",
+    "tuple_type": "Input should be an array, in brackets",
+    "model_type": "Input should be a table",
+    "model_attributes_type": "Input should be a table",
+}
+
+
 def _lines(error: ValidationError) -> list[str]:
     """One line per wrong key: `limits.head_bytes: Input should be ... (got 3)`."""
     lines = []
     for item in error.errors(include_url=False):
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
-        message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
+        message = _MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ")
         shown = "" if isinstance(item["input"], dict | list | tuple | BaseModel) else f" (got {_shown(item['input'])})"
         lines.append(f"  {key}: {message}{shown}")
     return lines

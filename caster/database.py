@@ -57,7 +57,11 @@ class Database:
             )
             self._insert = _insert_of(self._kind)
             self.errors: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, *_driver_errors(self._kind))
-        except (SQLAlchemyError, ModuleNotFoundError, ValueError) as error:
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"accounts.url: {url.partition(':')[0]} needs another package: pip install {error.name}"
+            ) from None
+        except (SQLAlchemyError, ValueError) as error:
             raise ConfigError(f"accounts.url: {error}") from None
         if self._kind == "sqlite":
             event.listen(self._engine.sync_engine, "connect", _share_sqlite)

@@ -53,6 +53,7 @@ class Certificate:
 
     Args:
         config: Names the files.
+        section: Of the configuration, for errors.
 
     Attributes:
         context: For new connections.
@@ -61,7 +62,8 @@ class Certificate:
         ConfigError: The files are none.
     """
 
-    def __init__(self, config: TlsListen) -> None:
+    def __init__(self, config: TlsListen, section: str = "tls") -> None:
+        self._section = section
         SSLProtocol.max_size = _TLS_BUFFER_BYTES
         self._files = (config.certificate, config.key)
         self._stamps = self._read_stamps()
@@ -83,18 +85,20 @@ class Certificate:
             context.load_cert_chain(*self._files)
         except OSError as error:  # ssl.SSLError is one
             names = " and ".join(map(str, self._files))
-            raise ConfigError(f"tls: {names}: no certificate and its key: {error.strerror or error}") from None
+            raise ConfigError(
+                f"{self._section}: {names}: no certificate and its key: {error.strerror or error}"
+            ) from None
         return context
 
     def _read_stamps(self) -> list[tuple[int, int, int]]:
-        return [_stamp(path) for path in self._files]
+        return [_stamp(path, self._section) for path in self._files]
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def _stamp(path: Path, section: str) -> tuple[int, int, int]:
     try:
         found = path.stat()
     except OSError as error:
-        raise ConfigError(f"tls: {path}: {error.strerror}") from None
+        raise ConfigError(f"{section}: {path}: {error.strerror}") from None
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 

@@ -28,11 +28,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from caster.codec.ntrip import Request, RequestReader
-from caster.config import MetricsConfig
-from caster.errors import ConfigError, RemoteProtocolError
+from caster.config import Limits, MetricsConfig
+from caster.errors import RemoteProtocolError
 from caster.health import HealthMonitor
 from caster.hub import Mount
 from caster.mountpoints import Mountpoint, Mountpoints
+from caster.sockets import bind
 
 __all__ = ["Histogram", "LagMeter", "LatencyTap", "MetricsServer", "Sources", "families"]
 
@@ -327,12 +328,10 @@ class MetricsServer:
         """
         port = self._config.port or 0
         for host in self._config.hosts:
-            try:
-                listener = await asyncio.start_server(self._serve, host, self.port or port, limit=16384)
-            except OSError as error:
-                raise ConfigError(f"metrics: {host} port {port}: {error.strerror}") from None
-            self.port = listener.sockets[0].getsockname()[1]
-            self._listeners.append(listener)
+            sock = bind("metrics", host, port, Limits(), has_other=bool(self._listeners))
+            if sock is not None:
+                self._listeners.append(await asyncio.start_server(self._serve, sock=sock, limit=16384))
+                self.port = port = sock.getsockname()[1]
 
     async def stop(self) -> None:
         """Stop listening; a page that is being sent is sent to its end."""

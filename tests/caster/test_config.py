@@ -10,7 +10,7 @@ from caster.errors import ConfigError
 
 def load(tmp_path: Path, text: str, **overrides: object) -> object:
     path = tmp_path / "dipper.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1")
     return load_config(path, **overrides)
 
 
@@ -24,6 +24,14 @@ def load(tmp_path: Path, text: str, **overrides: object) -> object:
         ("[[mounts]]\nname = 'A'\nkind = 'alias'", "needs the name of the mountpoint"),
         ("[listen]\nport = 'x'", "listen.port: "),
         ("port = ", "Invalid value"),
+        ("\xff", "line 1 is not text in UTF-8"),
+        ("[listen]\nhosts = 5", r"listen.hosts: Input should be an array, in brackets \(got 5\)"),
+        ("listen = 5", r"listen: Input should be a table \(got 5\)"),
+        ("[[mounts]]\nname = 'A'\nowner = 'x'", r"mounts\[0\].owner: not a mail address such as .* \(got 'x'\)"),
+        (
+            "[[mounts]]\nname = 'D'\nkind = 'derived'\nsource = 'S'\nkeep = ['x-y']",
+            r"keep\[0\]: message types are numbers .* \(got 'x-y'\)",
+        ),
     ],
 )
 def test_an_error_names_the_file_and_the_key(tmp_path: Path, text: str, complaint: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,9 @@ async def test_a_server_that_was_restarted_is_reached_again(postgres: Cluster) -
     postgres.start()
     await AccountStore(database).add(Account("a", "rover", ""))
     await database.close()
+
+
+def test_a_driver_that_is_not_installed_is_named_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    with pytest.raises(ConfigError, match=r"postgresql needs another package: pip install asyncpg"):
+        Database("postgresql://host/name")

@@ -150,7 +150,7 @@ async def test_a_client_that_leaves_or_says_nothing_harms_nobody(start: StartSer
 async def test_a_port_that_is_taken_is_named_in_the_error(start: StartService) -> None:
     service = await start(**METRICS)
     port = metrics_port(service)
-    with pytest.raises(ConfigError, match=rf"metrics: 127\.0\.0\.1 port {port}"):
+    with pytest.raises(ConfigError, match=rf"metrics: 127\.0\.0\.1 port {port}: .*metrics.port names another port"):
         await MetricsServer(MetricsConfig(port=port), sources()).start()
 
 
