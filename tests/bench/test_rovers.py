@@ -3,8 +3,12 @@
 import multiprocessing
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
+
+import pytest
 
 from bench.frames import Stamp, make_frame
 from bench.rovers import FleetPlan, FleetReport, Order, run_fleet
@@ -18,28 +22,42 @@ def frame(sequence: int) -> bytes:
 
 
 @contextmanager
-def one_rover(stalled: int = 0) -> Iterator[tuple[socket.socket, "multiprocessing.connection.Connection"]]:
-    """A rover in a thread, connected to the yielded socket, which plays the caster."""
+def coming_rover(
+    stalled: int = 0, churn_s: float = 0.0
+) -> Iterator[tuple[socket.socket, "multiprocessing.connection.Connection"]]:
+    """A rover in a thread that connects to the yielded listener, which plays the caster."""
     listener = socket.create_server(("127.0.0.1", 0))
-    plan = FleetPlan("127.0.0.1", listener.getsockname()[1], (0,), ("MOUNT",), "user", "secret", stalled=stalled)
+    listener.settimeout(TIMEOUT_S)
+    port = listener.getsockname()[1]
+    plan = FleetPlan("127.0.0.1", port, (0,), ("MOUNT",), "user", "secret", stalled=stalled, churn_s=churn_s)
     ours, theirs = multiprocessing.Pipe()
     thread = threading.Thread(target=run_fleet, args=(plan, theirs))
     thread.start()
     ours.send(Order("connect"))
-    listener.settimeout(TIMEOUT_S)
+    try:
+        yield listener, ours
+    finally:
+        ours.send(Order("stop"))
+        thread.join(TIMEOUT_S)
+        listener.close()
+        ours.close()
+
+
+def let_in(listener: socket.socket) -> socket.socket:
+    """The caster's end of the next connection, whose request has been read."""
     connection, _ = listener.accept()
     connection.settimeout(TIMEOUT_S)
     request = connection.recv(4096)
     assert request.startswith(b"GET /MOUNT HTTP/1.0\r\n")
     assert b"Authorization: Basic dXNlcjpzZWNyZXQ=\r\n" in request
-    try:
-        yield connection, ours
-    finally:
-        ours.send(Order("stop"))
-        thread.join(TIMEOUT_S)
-        connection.close()
-        listener.close()
-        ours.close()
+    return connection
+
+
+@contextmanager
+def one_rover(stalled: int = 0) -> Iterator[tuple[socket.socket, "multiprocessing.connection.Connection"]]:
+    """A rover in a thread, connected to the yielded socket, which plays the caster."""
+    with coming_rover(stalled) as (listener, pipe), let_in(listener) as connection:
+        yield connection, pipe
 
 
 def ask(pipe: "multiprocessing.connection.Connection", last: int = 0) -> FleetReport:
@@ -109,3 +127,30 @@ def test_a_rover_that_stalls_reads_nothing_until_it_is_woken_and_then_only_whole
         while not (report := ask(pipe)).stalled_closed:
             pass
         assert (report.stalled_closed, report.closed, report.frames, report.torn, report.lost) == (1, 0, 0, 0, 0)
+
+
+def test_a_rover_that_comes_and_goes_comes_anew_until_it_is_told_to_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever came after the last frame of a run would count as one that has lost it."""
+    clock = SimpleNamespace(now_s=0.0)
+    times = {"monotonic": lambda: clock.now_s, "monotonic_ns": time.monotonic_ns, "process_time": time.process_time}
+    monkeypatch.setattr("bench.rovers.time", SimpleNamespace(**times))
+    with coming_rover(churn_s=1.0) as (listener, pipe):
+        with let_in(listener) as first:
+            first.sendall(HEAD + frame(0))
+            while not ask(pipe).frames:
+                pass
+            clock.now_s = 1.0
+            with pytest.raises(ConnectionResetError):
+                first.recv(1)
+        with let_in(listener) as second:
+            second.sendall(HEAD + frame(1))
+            while ask(pipe, 1).frames < 2:
+                pass
+            pipe.send(Order("stay"))
+            ask(pipe, 1)  # it has been heard
+            clock.now_s = 10.0
+            report = [ask(pipe, 1) for _ in range(3)][-1]
+            assert (report.connected, report.undelivered, report.lost) == (1, 0, 0)
+            listener.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                listener.accept()
