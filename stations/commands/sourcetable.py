@@ -5,10 +5,11 @@ import shutil
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import typer
 
-from caster.errors import DipperError, RefusedError
+from caster.errors import DipperError, RefusedError, RemoteProtocolError
 from stations.commands.addresses import wrong_usage
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["fetch_table", "sourcetable"]
 
 _TIMEOUT_S = 20.0
+_PLAIN = ";*|!()<>=~+,:/"  # of an expression: sent as they are, as other programs do
 # Of the sourcetable's fields; the last one has no natural end, and a terminal cuts it off.
 _COLUMNS = ("mountpoint", "identifier", "nav_system", "country", "latitude", "longitude", "authentication", "bitrate",
             "misc", "format_details")  # fmt: skip
@@ -45,7 +47,13 @@ def sourcetable(
     """
     from caster.codec.ntrip import parse_query
 
-    query = "&".join(f"{name}={value}" for name, value in (("match", match), ("filter", filter_)) if value)
+    query = "&".join(
+        f"{name}={quote(value, _PLAIN)}" for name, value in (("match", match), ("filter", filter_)) if value
+    )
+    try:
+        parse_query(f"{query}&strict" if query else "")
+    except RemoteProtocolError as error:
+        raise typer.BadParameter(str(error), param_hint="--match, --filter") from None
     records = asyncio.run(fetch_table(url, query if ntrip == 2 else "", ntrip))
     # Many casters pass over the question; asking again here changes nothing where they did not.
     chosen = parse_query(query).select(records)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from caster.errors import SourceError
 from stations.cli import app
 from stations.uplink import connect
-from tests.caster.conftest import PATIENCE_S, Service
+from tests.caster.conftest import PATIENCE_S, Service, StartService
 from tests.stations.conftest import heed_interrupts, observation_frame
 
 BAD = ["http://host/M", "ntrip://host:2101/", "ntrip://host:99999/M"]
@@ -29,6 +29,8 @@ def test_an_address_that_is_none_is_wrong_usage(address: str, recording: Path) -
     "words",
     [
         ["sourcetable", "http://host/"],
+        ["sourcetable", "ntrip://127.0.0.1:1", "--filter", "STR;;;;;;;;;>>x"],
+        ["sourcetable", "ntrip://127.0.0.1:1", "--match", "FOO;A"],
         ["station", "push", "ftp://host/", "--to", "ntrip://a:b@host/M"],
         ["station", "push", "serial:///dev/ttyACM0?baud=fast", "--to", "ntrip://a:b@host/M"],
         ["rover", "ntrip://host/M", "--upload", "tcp://host"],
@@ -76,6 +78,12 @@ def test_a_file_without_observations_is_named_before_the_caster_hears_of_it(tmp_
 async def test_a_port_without_tls_is_told_so_by_a_client_with_tls(service: Service) -> None:
     with pytest.raises(SourceError, match=r"does this port speak TLS\?|TLS: "):
         await connect("127.0.0.1", service.port, tls=True)
+
+
+async def test_a_question_to_the_table_may_hold_any_character(start: StartService) -> None:
+    service = await start(mounts=[{"name": "A", "identifier": "Here & there"}, {"name": "B"}])
+    out, code, _ = await dipper("sourcetable", f"ntrip://127.0.0.1:{service.port}", "--match", "STR;;Here & there")
+    assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["mountpoint", "A"]
 
 
 @pytest.mark.parametrize(
