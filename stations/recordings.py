@@ -40,7 +40,7 @@ _RINEX_LABEL = b"RINEX VERSION / TYPE"
 _WARNINGS_MAX = 100
 _EARLY_MAX = 1000
 """Navigation messages that are kept until the first epoch tells their date."""
-_EARTH_RADIUS_MIN_M = 6.3e6
+EARTH_RADIUS_MIN_M = 6.3e6
 _PACKED: Final = "its observations are in SBF's Meas3 blocks, which are not read: let the receiver log MeasEpoch"
 _DATE_BY_OTHERS: Final = "nothing in it says which week it is: taken as that of the other files"
 _T = TypeVar("_T")
@@ -267,7 +267,7 @@ def _each_once(epochs: list[Epoch]) -> list[Epoch]:
 def station_of_header(header: "Header") -> StationDescription:
     """What a RINEX header says of a station, the position moved from the marker to the antenna reference point."""
     position = header.position_ecef_m.copy()
-    if np.linalg.norm(np.nan_to_num(position)) > _EARTH_RADIUS_MIN_M:
+    if np.linalg.norm(np.nan_to_num(position)) > EARTH_RADIUS_MIN_M:
         axes = np.empty((3, 3))
         latitude, longitude, _ = geodetic_from_ecef(*position.tolist())
         enu_axes(latitude, longitude, axes)

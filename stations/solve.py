@@ -22,7 +22,7 @@ from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS, signal
 from solver.spp import SppOptions, solve, solve_all
 from solver.timescale import NS, to_datetime
 from stations.compressed import Reader, read_plain
-from stations.recordings import Recording, Session, UndatedError
+from stations.recordings import EARTH_RADIUS_MIN_M, Recording, Session, UndatedError
 
 if TYPE_CHECKING:
     from solver.antenna import Antenna
@@ -212,8 +212,16 @@ def _thinned(epochs: list[Epoch], span_ns: tuple[int | None, int | None], interv
 def base_position(
     base: Recording, ephemerides: Ephemerides, stated: NDArray[np.float64] | None, warnings: list[str]
 ) -> NDArray[np.float64]:
-    """The base's position: as stated, else as its stream or header says, if its own observations agree."""
+    """The base's position: as stated, else as its stream or header says, if its own observations agree.
+
+    Raises:
+        ConfigError: What is stated is no place on the earth.
+        SourceError: It is not told, and cannot be solved for.
+    """
     if stated is not None:
+        if not float(np.linalg.norm(stated)) > EARTH_RADIUS_MIN_M:
+            place = " ".join(f"{value:g}" for value in stated)
+            raise ConfigError(f"--base-position {place}: inside of the earth: it takes X Y Z from its centre, m")
         return stated
     fixes = [solve(epoch, ephemerides) for epoch in base.epochs[:: max(1, len(base.epochs) // _CHECK_EPOCHS)]]
     own = [fix.position_ecef_m for fix in fixes if fix.quality]

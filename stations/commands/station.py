@@ -142,6 +142,8 @@ def _print_report(recording: "Recording", report: "Report") -> None:
         told = "that of 1005 or 1006" if recording.surveyed else "the header's"
         where = f"{offset} m E N U from {told}, " if math.isfinite(report.offset_enu_m[0]) else "none is stated, "
         console.print(f"{report.positions} single positions: {where}scatter {scatter} m")
+    else:
+        console.print("no single position could be solved: are there ephemerides? --nav gives them")
     if station.moves:
         console.print(f"the stated position moved {station.moves} times, the last time by {station.moved_m:.3f} m")
     for warning in recording.warnings[:20]:

@@ -42,6 +42,13 @@ def test_dgnss_of_rinex_files_is_a_solution_file_of_every_tenth_epoch(folder, tm
     assert np.percentile(np.hypot(enu[:, 0], enu[:, 1]), 95) < 0.6
 
 
+@pytest.mark.parametrize("place", [("0", "0", "0"), ("35.13", "136.98", "104.9"), ("nan", "0", "0")])
+def test_a_base_position_that_is_not_on_the_earth_is_wrong_usage(folder, place):
+    """Latitude, longitude and height are easily given for X, Y and Z, and solve to nonsense."""
+    files = ("--rover", folder / "rover.obs.xz", "--base", folder / "base.obs.xz", "--nav", folder / "base.nav.xz")
+    assert solve("--mode", "dgnss", *files, "--base-position", *place).exit_code == 2
+
+
 def test_dgnss_of_a_base_whose_epochs_each_lack_a_system_s_message_is_as_of_a_whole_one(folder):
     where, read = np.array(BASE_ECEF_M, np.float64), (folder / "rover.obs.xz", folder / "base.obs.xz")
     job = prepare("dgnss", [read[0]], [read[1]], [folder / "base.nav.xz"], Selection(systems="GEC"), where)

@@ -60,6 +60,7 @@ def test_a_station_whose_stream_tells_no_week_is_checked_all_the_same(shared_dat
     assert result.exit_code == 0
     assert "7 epochs" in result.output
     assert "nothing says which week" in result.output
+    assert "no single position could be solved: are there ephemerides?" in result.output
 
 
 @pytest.mark.parametrize("content", [b"", b"no observations in here"])
