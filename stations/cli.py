@@ -5,6 +5,7 @@ lives in a module of `stations.commands` that imports what is slow to load (numb
 that `dipper --help` answers at once.
 """
 
+import errno
 import sys
 from typing import Final
 
@@ -21,6 +22,9 @@ from stations.commands.solve import ManyValues, solve
 from stations.commands.sourcetable import sourcetable
 
 __all__ = ["app", "main"]
+
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What befalls a file while it is written, when Python no longer tells its name."""
 
 app = typer.Typer(
     name="dipper",
@@ -64,7 +68,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        if error.filename is None:  # of no file that somebody named: a fault of ours
+        if error.filename is None and error.errno not in _OUTPUT_ERRORS:  # nobody named a file: a fault of ours
             raise
-        typer.echo(f"dipper: {error.filename}: {error.strerror}", err=True)
+        typer.echo(f"dipper: {error.filename or 'what was to be written'}: {error.strerror}", err=True)
         sys.exit(1)

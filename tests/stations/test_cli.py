@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click import Command, Group
@@ -10,6 +11,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from stations.cli import app
+from tests.caster.codec.rinex.samples import package_file
 
 
 def commands(command: Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Command]]:
@@ -45,3 +47,14 @@ def test_the_first_screen_loads_neither_numba_nor_the_database() -> None:
     look = "; print({'numba', 'sqlalchemy', 'fastapi'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program + look], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("set()")
+
+
+@pytest.mark.parametrize("words", [["--output", "/dev/full"], []])
+def test_a_full_disk_is_one_line(words: list[str]) -> None:
+    example = str(package_file("cssrlib", "data/SEPT078M1.21O"))
+    command = [sys.executable, "-m", "stations", "decode", example, "--format", "rinex", *words]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(": No space left on device")
+    assert "Traceback" not in done.stderr
