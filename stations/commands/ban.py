@@ -3,6 +3,7 @@
 import re
 import sys
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,6 +65,7 @@ def add(
     Example: dipper ban add 192.0.2.7 --for 7d --reason 'sends 10 Hz NMEA; write to ops@example.org'
     """
     from caster.bans import Ban, network_of
+    from caster.config import load_config
 
     now = datetime.now(UTC)
     with wrong_usage():
@@ -71,6 +73,11 @@ def add(
     ban = Ban(name, reason[:200], now, now + _span(span) if span else None)
     with_database(data_dir, config, lambda database: _store(database).put(ban))
     typer.echo(str(ban))
+    listen = load_config(config, data_dir=data_dir).listen
+    for key, networks in (("trusted", listen.trusted), ("proxies", listen.proxies)):
+        for exempt in networks:
+            if exempt.overlaps(ip_network(name)):
+                typer.echo(f"note: listen.{key} names {exempt}, which is let in all the same")
 
 
 @app.command()

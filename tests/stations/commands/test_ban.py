@@ -23,4 +23,10 @@ def test_a_ban_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("here",), ("192.0.2.1", "--for", "soon")])
 def test_what_is_no_network_or_no_time_is_named(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    assert dipper(tmp_path, "ban", "add", *arguments)[0] in (1, 2)
+    assert dipper(tmp_path, "ban", "add", *arguments)[0] == 2
+
+
+def test_a_ban_that_trust_overrules_is_said_to_be_none(tmp_path: Path) -> None:
+    note = "note: listen.trusted names 127.0.0.0/8, which is let in all the same"
+    assert note in dipper(tmp_path, "ban", "add", "127.0.0.0/16")[1]
+    assert "note" not in dipper(tmp_path, "ban", "add", "192.0.2.7")[1]
