@@ -7,7 +7,7 @@ that `dipper --help` answers at once.
 
 import errno
 import sys
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
@@ -34,6 +34,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"Big Dipper {version('bigdipper')}")
+        raise typer.Exit
+
+
+@app.callback()
+def dipper(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What belongs to no command alone."""
+
+
 app.command()(demo)
 app.command()(serve)
 app.command()(check_config)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,11 @@ def test_help_tells_what_a_command_does_with_an_example(words: tuple[str, ...]) 
 def test_every_option_is_explained(words: tuple[str, ...], command: Command) -> None:
     for parameter in command.params:
         assert getattr(parameter, "help", None), f"dipper {' '.join(words)}: {parameter.name}"
+
+
+def test_it_says_which_version_it_is() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"Big Dipper {version('bigdipper')}\n")
 
 
 def test_what_is_no_command_is_wrong_usage() -> None:
