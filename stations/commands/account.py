@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from caster.accounts import AccountStore, Group
     from caster.database import Database
 
-__all__ = ["app", "last_moment"]
+__all__ = ["COUNT_MAX", "app", "checked_name", "last_moment"]
 
 app = typer.Typer(
     help="People and base stations, and what they may do.",
     no_args_is_help=True,
     epilog="Example: dipper account add base1 --role station --mounts 'BASE1*'",
 )
+
+COUNT_MAX = 2**31 - 1
+"""Of sessions, as in the administration interface: PostgreSQL's integers."""
 
 _T = TypeVar("_T")
 
@@ -38,7 +41,7 @@ def add(
     name: Name,
     role: Annotated[str, typer.Option(help="rover, station or operator.")] = "rover",
     mounts: Annotated[str, typer.Option(help="Patterns of mountpoints, separated by commas.")] = "*",
-    max_sessions: Annotated[int, typer.Option(min=0, help="Most sessions at a time; 0: no limit.")] = 0,
+    max_sessions: Annotated[int, typer.Option(min=0, max=COUNT_MAX, help="Most sessions at a time; 0: no limit.")] = 0,
     expires: Annotated[str, typer.Option(help="Last day (UTC), as 2027-01-31.")] = "",
     group: Annotated[str, typer.Option(help="Group whose quotas it shares.")] = "",
     password_stdin: PasswordStdin = False,
@@ -53,7 +56,7 @@ def add(
 
     password = _read_password(password_stdin)
     account = Account(
-        _checked_name(name), _checked_role(role), hash_password(password), mounts, max_sessions, last_moment(expires),
+        checked_name(name), _checked_role(role), hash_password(password), mounts, max_sessions, last_moment(expires),
         created=datetime.now(UTC),
     )  # fmt: skip
 
@@ -114,7 +117,9 @@ def passwd(
 def change(
     name: Name,
     mounts: Annotated[str | None, typer.Option(help="Patterns of mountpoints, separated by commas.")] = None,
-    max_sessions: Annotated[int | None, typer.Option(min=0, help="Most sessions at a time; 0: no limit.")] = None,
+    max_sessions: Annotated[
+        int | None, typer.Option(min=0, max=COUNT_MAX, help="Most sessions at a time; 0: no limit.")
+    ] = None,
     expires: Annotated[str | None, typer.Option(help="Last day (UTC), as 2027-01-31; empty: none.")] = None,
     group: Annotated[str | None, typer.Option(help="Group whose quotas it shares; empty: none.")] = None,
     data_dir: DataDir = None,
@@ -210,7 +215,12 @@ def _read_password(from_stdin: bool) -> str:
     return password
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
+    """The name of an account, a group or a token.
+
+    Raises:
+        BadParameter: It is none.
+    """
     if not 1 <= len(name) <= 100 or ":" in name or not name.isprintable():
         raise typer.BadParameter("a name has 1 to 100 printable characters and no colon")
     return name

@@ -60,7 +60,9 @@ def export(
     until: Until = None,
     form: Annotated[str, typer.Option("--format", help="rinex or rtcm.")] = "rinex",
     navigation: Annotated[Path | None, typer.Option(help="RINEX navigation file to write, too.")] = None,
-    interval: Annotated[float, typer.Option(min=0.0, help="Keep epochs at multiples of so many seconds.")] = 0.0,
+    interval: Annotated[
+        float, typer.Option(min=0.0, max=86_400.0, help="Keep epochs at multiples of so many seconds.")
+    ] = 0.0,
     config: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:

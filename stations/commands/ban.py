@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SPAN_MAX = timedelta(days=36_525)  # a century; calendars end
 _SPAN = re.compile(r"(\d{1,7})([smhd])")
 
 Network = Annotated[str, typer.Argument(help="An address (IPv6: its /64), or a network such as 192.0.2.0/24.")]
@@ -104,4 +105,7 @@ def _span(text: str) -> timedelta:
     match = _SPAN.fullmatch(text)
     if match is None:
         raise typer.BadParameter(f"--for is a time such as 30m, 12h or 7d, not {text!r}")
-    return timedelta(seconds=int(match[1]) * _UNIT_S[match[2]])
+    span = timedelta(seconds=int(match[1]) * _UNIT_S[match[2]])
+    if span > _SPAN_MAX:
+        raise typer.BadParameter(f"--for {text} is longer than {_SPAN_MAX.days} days: without --for a ban has no end")
+    return span

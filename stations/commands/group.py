@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stations.commands.account import COUNT_MAX, checked_name
 from stations.commands.database import ConfigFile, DataDir, with_database
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ Name = Annotated[str, typer.Argument(help="The group's name.")]
 @app.command()
 def put(
     name: Name,
-    max_sessions: Annotated[int, typer.Option(min=0, help="Most sessions of all members; 0: no limit.")] = 0,
+    max_sessions: Annotated[
+        int, typer.Option(min=0, max=COUNT_MAX, help="Most sessions of all members; 0: no limit.")
+    ] = 0,
     day: Annotated[str, typer.Option(help="Most bytes of all members in a day (UTC), as 500MB; 0: no limit.")] = "0",
     month: Annotated[str, typer.Option(help="Most bytes of all members in a month, as 20GB; 0: no limit.")] = "0",
     data_dir: DataDir = None,
@@ -41,7 +44,7 @@ def put(
     """
     from caster.accounts import Group
 
-    group = Group(name, max_sessions, _bytes(day, "--day"), _bytes(month, "--month"))
+    group = Group(checked_name(name), max_sessions, _bytes(day, "--day"), _bytes(month, "--month"))
     with_database(data_dir, config, lambda database: _store(database).put(group))
     typer.echo(f"group {name}: {_limits(group.max_sessions, group.day_bytes, group.month_bytes)}")
 

@@ -68,7 +68,7 @@ def solve(
     ] = None,
     start: Annotated[str, typer.Option(help="First epoch, GPST, as 2024-06-24T08:20:00.")] = "",
     end: Annotated[str, typer.Option(help="Last epoch.")] = "",
-    interval: Annotated[float, typer.Option(min=0.0, help="Seconds between epochs; 0: all.")] = 0.0,
+    interval: Annotated[float, typer.Option(min=0.0, max=86_400.0, help="Seconds between epochs; 0: all.")] = 0.0,
     output: Annotated[Path | None, typer.Option(help="Where to write; the terminal if not given.")] = None,
     form: Annotated[str, typer.Option("--format", help="pos (RTKLIB's), nmea or csv.")] = "pos",
     plot: Annotated[

@@ -50,6 +50,8 @@ def survey(
     if len(places) > len(base or []):
         raise typer.BadParameter("more positions than bases", param_hint="--base-position")
     east, north, up = _triple(base_sigma, "--base-sigma").tolist()
+    if min(east, north, up) <= 0.0:
+        raise typer.BadParameter(f"{base_sigma}: standard deviations are larger than 0", param_hint="--base-sigma")
     motion = _triple(velocity, "--velocity") if velocity else None
     folders = [name for name in [*source, *(base or [])] if name.parent.is_dir()]
     beside = list(dict.fromkeys(other for name in folders for other in navigation_beside(name)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stations.commands.account import last_moment
+from stations.commands.account import checked_name, last_moment
 from stations.commands.database import ConfigFile, DataDir, with_database
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def add(
 
     Example: dipper token add dashboard --read-only
     """
+    checked_name(name)
     end, now = last_moment(expires), datetime.now(UTC)
     text = with_database(data_dir, config, lambda database: _store(database).add(name, now, end, read_only=read_only))
     typer.echo(text)

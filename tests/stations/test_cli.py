@@ -44,8 +44,25 @@ def test_it_says_which_version_it_is() -> None:
     assert (result.exit_code, result.stdout) == (0, f"Big Dipper {version('bigdipper')}\n")
 
 
-def test_what_is_no_command_is_wrong_usage() -> None:
-    assert CliRunner().invoke(app, ["sing"]).exit_code == 2
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sing",
+        "group put x --max-sessions 99999999999999999999",
+        "account add x --max-sessions 99999999999999999999",
+        "account add a:b",
+        "group put a:b",
+        "token add a:b",
+        "ban add 192.0.2.1 --for 9999999d",
+        "solve --mode single --rover a.obs --interval inf",
+        "archive export A --output a.obs --interval 1e300",
+        "station survey a.obs --base b.obs --base-sigma 0,0,0",
+        "station survey a.obs --base b.obs --base-sigma nan,1,1",
+    ],
+)
+def test_what_no_command_can_work_with_is_wrong_usage(line: str, tmp_path: Path) -> None:
+    environment = {"DIPPER_DATA_DIR": str(tmp_path)}
+    assert CliRunner().invoke(app, line.split(), env=environment).exit_code == 2
 
 
 def test_the_first_screen_loads_neither_numba_nor_the_database() -> None:
