@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Security
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from caster import admin_models as models
 from caster.accounts import Account, Group, GroupStore, hash_password
@@ -30,6 +31,16 @@ BODY_MAX: Final = 65_536
 SENT_AWAY: Final = "sent away by the operator"
 _STATES_AT_ONCE: Final = 100
 _READING = {"GET", "HEAD", "OPTIONS"}
+_REFUSALS: Final = {
+    401: "no token, or a wrong one",
+    403: "the token may only read",
+    429: "the address is banned",
+    503: "the database is away, or there are too many requests at one time",
+}
+_Login = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Security(HTTPBearer(scheme_name="token", description="Of `dipper token add NAME`.", auto_error=False)),
+]
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most rows.")]
 Offset = Annotated[int, Query(ge=0, description="Rows to leave out.")]
@@ -47,7 +58,8 @@ def build_api(caster: Caster) -> FastAPI:
         redoc_url=None,
     )
     api.add_middleware(_BodyLimit)
-    router = APIRouter(prefix="/api/v1", dependencies=[Depends(_Guard(caster))])
+    answers: dict[int | str, dict[str, Any]] = {status: {"description": text} for status, text in _REFUSALS.items()}
+    router = APIRouter(prefix="/api/v1", dependencies=[Depends(_Guard(caster))], responses=answers)
     for add in (_add_state, _add_sessions, _add_accounts, _add_groups, _add_usage, _add_bans):
         add(router, caster)
     api.include_router(router)
@@ -63,15 +75,14 @@ class _Guard:
         self._caster = caster
         self._tokens = TokenStore(caster.database)
 
-    async def __call__(self, request: Request) -> None:
+    async def __call__(self, request: Request, login: _Login) -> None:
         address = request.client.host if request.client else ""
         ban = self._caster.bans.find(address)
         if ban is not None:
             raise HTTPException(429, str(ban))
-        scheme, _, text = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
+        if login is None:
             raise HTTPException(401, "name a token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
-        token = await self._tokens.find(text.strip(), datetime.now(UTC))
+        token = await self._tokens.find(login.credentials.strip(), datetime.now(UTC))
         if token is None:
             self._caster.server.offend(address, Offence.PASSWORD)
             raise HTTPException(401, "there is no such token", {"WWW-Authenticate": "Bearer"})

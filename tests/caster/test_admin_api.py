@@ -247,6 +247,9 @@ async def test_the_database_being_away_is_told(operator: Operator, monkeypatch: 
 async def test_openapi_describes_every_path(operator: Operator) -> None:
     code, described = await operator.ask("GET", "/openapi.json", token="")
     assert code == 200 and {"/api/v1/sessions", "/api/v1/bans/{network}"} <= set(described["paths"])
+    assert described["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    for asked in (asked for methods in described["paths"].values() for asked in methods.values()):
+        assert asked["security"] == [{"token": []}] and {"401", "403", "429", "503"} <= set(asked["responses"])
     text = DOCS.read_text()
     rows = {f"| `{method.upper()} {path.removeprefix('/api/v1')}" for path, methods in described["paths"].items()
             for method in methods}  # fmt: skip
