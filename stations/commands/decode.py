@@ -179,9 +179,14 @@ def _write_files(
 
     with _opened(output) as stream:
         _write_all(stream, write_observations(epochs, _header(file, station)))
-    if output is not None and len(ephemerides.kepler) + len(ephemerides.glonass):
-        with _opened(output.with_suffix(".nav")) as stream:
+    if output is None:
+        return
+    typer.echo(f"{output}: {len(epochs)} epochs", err=True)
+    if count := len(ephemerides.kepler) + len(ephemerides.glonass):
+        beside = output.with_suffix(".nav")
+        with _opened(beside) as stream:
             _write_all(stream, write_navigation(ephemerides))
+        typer.echo(f"{beside}: {count} ephemerides", err=True)
 
 
 def _write_all(stream: TextIO, pieces: Iterable[str]) -> None:

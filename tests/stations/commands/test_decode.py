@@ -113,7 +113,10 @@ def test_the_table_names_types_signals_and_times(shared_data):
 
 def test_rinex_holds_every_epoch_across_the_week_roll_over(shared_data, tmp_path):
     output = tmp_path / "str17.obs"
-    run(shared_data / "str-stromlo-70m" / "week-rollover-STR17.rtcm3.gz", "--format", "rinex", "--output", output)
+    file = shared_data / "str-stromlo-70m" / "week-rollover-STR17.rtcm3.gz"
+    told = run(file, "--format", "rinex", "--output", output).splitlines()
+    assert f"{output}: 1126 epochs" in told
+    assert told[-1].startswith(f"{tmp_path / 'str17.nav'}: ") and told[-1].endswith(" ephemerides")
     times_ns = [epoch.time_ns for epoch in ObservationFile(output.read_bytes()).epochs()]
     assert len(times_ns) == 1126
     assert (np.diff(times_ns) == 10**9).all()
