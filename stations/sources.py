@@ -99,8 +99,8 @@ def _frames(data: bytes) -> Iterator[bytes]:
 
 
 def _tcp(address: str) -> AsyncIterator[bytes]:
-    parts = urlsplit(address)
     try:
+        parts = urlsplit(address)
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
@@ -165,11 +165,11 @@ def _streamed(replies: Iterable[ClientReply], target: Target) -> Iterator[bytes]
 
 
 def _serial(address: str) -> AsyncIterator[bytes]:
-    parts = urlsplit(address)
-    baud = parse_qs(parts.query).get("baud", [str(_DEFAULT_BAUD)])[-1]
-    if not parts.path or not baud.isdecimal():
+    path, _, query = address.removeprefix("serial://").partition("?")
+    baud = parse_qs(query).get("baud", [str(_DEFAULT_BAUD)])[-1]
+    if not path.startswith("/") or not baud.isdecimal():
         raise ConfigError(f"{address}: not of the form serial:///dev/ttyACM0?baud=460800")
-    return _serial_stream(address, unquote(parts.path), int(baud))
+    return _serial_stream(address, unquote(path), int(baud))
 
 
 async def _serial_stream(address: str, path: str, baud: int) -> AsyncIterator[bytes]:

@@ -39,6 +39,7 @@ WRITE_TIMEOUT_S: Final = 10.0
 WAIT_FIRST_S: Final = 1.0
 WAIT_MAX_S: Final = 60.0
 _MOUNT_TAKEN: Final = 409
+_FORM: Final = "not an address of the form ntrip://USER:PASS@HOST:PORT/MOUNT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,16 @@ def parse_target(address: str) -> Target:
     Raises:
         ConfigError: it is something else; the text never shows the password.
     """
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # brackets of IPv6 that do not close
+        raise ConfigError(_FORM) from None
     try:
         port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
     except ValueError:
         raise ConfigError("the port of the NTRIP address is not a number from 1 to 65535") from None
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
-        raise ConfigError("not an address of the form ntrip://USER:PASS@HOST:PORT/MOUNT")
+        raise ConfigError(_FORM)
     credentials = None
     if parts.username is not None:
         credentials = Credentials(unquote(parts.username), unquote(parts.password or ""))

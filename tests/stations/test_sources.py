@@ -108,6 +108,9 @@ def test_only_files_wait_for_their_reader(address: str, live: bool) -> None:
         "serial:///dev/tty?baud=x",
         "ntrip://",
         "ntrip://h:x/M",
+        "ntrip://[::1/M",
+        "tcp://[::1:80",
+        "serial://[x",
     ],
 )
 def test_an_address_that_is_none_is_named_before_anything_is_opened(address: str) -> None:
