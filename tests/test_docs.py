@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -9,8 +10,11 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from typer.main import get_command
 
 from caster.config import Config, load_config
+from stations.cli import app
+from stations.commands.solve import spread
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TEXT = (DOCS / "configuration.md").read_text()
@@ -75,6 +79,34 @@ def test_the_examples_of_the_documentation_are_good_configurations(tmp_path: Pat
         path = tmp_path / f"{number}.toml"
         path.write_text(block)
         load_config(path)
+
+
+COMMAND = re.compile(r"(?:\$ )?(?:sudo -u \w+ )?(?:[A-Z_]+=\S+ )*(?:\S*/)?dipper (.*)")
+
+
+def command_lines() -> Iterator[tuple[str, str]]:
+    """Page and words of each command of an example that runs `dipper`."""
+    for path in [*sorted(DOCS.rglob("*.md")), DOCS.parent / "README.md"]:
+        for block in re.split(r"^```.*\n", path.read_text(), flags=re.MULTILINE)[1::2]:
+            for line in block.replace("\\\n", " ").splitlines():
+                for part in re.split(r"\| | && |\$\(", line):
+                    if found := COMMAND.match(part.strip()):
+                        yield path.name, found[1].rstrip(")")
+
+
+@pytest.mark.parametrize(("page", "line"), list(command_lines()), ids=str)
+def test_a_command_in_an_example_is_one_with_these_options(page: str, line: str) -> None:
+    words = spread(shlex.split(line.replace("X Y Z", "1 2 3"), comments=True))
+    command = get_command(app)
+    while below := getattr(command, "commands", {}):
+        assert words and words[0] in below, f"{page}: dipper {line}"
+        command = below[words.pop(0)]
+    command.make_context("dipper", words)
+
+
+def test_the_examples_of_commands_are_found() -> None:
+    pages = {page for page, _ in command_lines()}
+    assert {"README.md", "accounts.md", "archive.md", "network.md", "static.md", "systemd.md"} <= pages
 
 
 def test_every_page_is_in_the_manual_s_index() -> None:
