@@ -23,7 +23,7 @@ from stations.commands.sourcetable import sourcetable
 
 __all__ = ["app", "main"]
 
-_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_OUTPUT_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What befalls a file while it is written, when Python no longer tells its name."""
 
 app = typer.Typer(
