@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from caster.errors import DipperError, FormatError, SourceError
+from stations.commands.outputs import spare_inputs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,6 +58,7 @@ def decode(
 
     from solver.timescale import from_datetime
 
+    spare_inputs([file], output)
     stated_ns = from_datetime(date) if date else None
     console = Console(stderr=True)
     write = {Format.TABLE: _write_table, Format.JSON: _write_json, Format.RINEX: _write_rinex}[format]

@@ -9,6 +9,7 @@ import typer
 
 from caster.errors import SourceError
 from stations.commands.addresses import mount_address, wrong_usage
+from stations.commands.outputs import spare_inputs
 from stations.commands.running import run_to_end
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def rover(
     place = _place(gga) if gga else None
     with wrong_usage():
         pieces = open_source(upload, speed=speed) if upload else None
+    spare_inputs([Path(upload)] if upload else [], output)
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(_open_output(output)) if output else None
         one = Rover(target, ntrip, _utc_s, _tow_s, place, sink)

@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 
 from caster.errors import ConfigError, DipperError
 from stations.commands.addresses import wrong_usage
+from stations.commands.outputs import spare_inputs
 
 if TYPE_CHECKING:
     from solver.model import Fix
@@ -81,7 +82,8 @@ def solve(
     """
     from stations.compressed import ReadAhead
 
-    ahead = ReadAhead([*rover, *(base or []), *(nav or [])])  # while the solver is loaded
+    spare_inputs(inputs := [*rover, *(base or []), *(nav or [])], output, plot)
+    ahead = ReadAhead(inputs)  # while the solver is loaded
     import numpy as np
 
     from solver.observed import Selection

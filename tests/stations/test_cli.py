@@ -72,6 +72,23 @@ def test_the_first_screen_loads_neither_numba_nor_the_database() -> None:
     assert done.stdout.rstrip().endswith("set()")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "decode FILE --format rinex --output FILE",
+        "solve --mode single --rover FILE --output FILE",
+        "solve --mode dgnss --rover other --base FILE --output FILE",
+        "rover ntrip://127.0.0.1:1/M --upload FILE --output FILE",
+    ],
+)
+def test_no_command_writes_over_what_it_reads(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "rover.obs"
+    file.write_bytes(package_file("cssrlib", "data/SEPT078M1.21O").read_bytes())
+    before = file.read_bytes()
+    assert CliRunner().invoke(app, line.replace("FILE", str(file)).split()).exit_code == 2
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize("words", [["--output", "/dev/full"], []])
 def test_a_full_disk_is_one_line(words: list[str]) -> None:
     example = str(package_file("cssrlib", "data/SEPT078M1.21O"))
