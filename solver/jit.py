@@ -13,11 +13,13 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 import platformdirs
 from numba.core import ir
+from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 
 __all__ = ["cache_root", "kernel", "part"]
 
@@ -38,9 +40,7 @@ def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     Division by zero gives inf or NaN as in numpy; floating point is strict (no fastmath), since NaN is data here.
     """
-    numba.config.CACHE_DIR = _cache_of(function.__module__, os.environ.get("NUMBA_CACHE_DIR"))  # type: ignore[attr-defined]
-    compiled: Callable[_P, _R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    return compiled
+    return _cached(function, numba.njit(nogil=True, error_model="numpy")(function))
 
 
 def _share_scope(scope: ir.Scope, _memo: object) -> ir.Scope:
@@ -59,9 +59,38 @@ def part(function: Callable[_P, _R]) -> Callable[_P, _R]:
     LLVM optimises and translates a `kernel` once by itself and again with each kernel that calls it; a part, just once
     there. Called from Python it is compiled like a kernel.
     """
-    numba.config.CACHE_DIR = _cache_of(function.__module__, os.environ.get("NUMBA_CACHE_DIR"))  # type: ignore[attr-defined]
-    compiled: Callable[_P, _R] = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")(function)
-    return compiled
+    return _cached(function, numba.njit(nogil=True, error_model="numpy", inline="always")(function))
+
+
+def _cached(function: Callable[_P, _R], dispatcher: Any) -> Callable[_P, _R]:
+    """Keep what a function is compiled to in its module's folder."""
+    dispatcher._cache = _Cache(function, _cache_of(function.__module__, os.environ.get("NUMBA_CACHE_DIR")))
+    return cast(Callable[_P, _R], dispatcher)
+
+
+class _Cache(FunctionCache):
+    """A function's compiled code on disk, looked for when it is called: most of 200 functions are not by a process.
+
+    What is found is loaded without the compiler, whose tables take 0.12 s to set up. It does so itself, once there is
+    something to compile.
+    """
+
+    def __init__(self, function: Callable[..., object], folder: str) -> None:
+        self._py_func, self._folder = function, folder
+
+    def __getattr__(self, name: str) -> object:
+        """Find the files once something of them is wanted."""
+        if "_impl" in vars(self):
+            raise AttributeError(name)
+        numba.config.CACHE_DIR = self._folder  # type: ignore[attr-defined]
+        super().__init__(self._py_func)  # type: ignore[no-untyped-call]
+        return getattr(self, name)
+
+    def load_overload(self, sig: object, target_context: object) -> object:
+        """What a signature was compiled to; None where it was not."""
+        rtsys.initialize(target_context)  # what compiled code calls
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
 
 
 @cache

@@ -1,39 +1,52 @@
 """The `dipper` command: its sub-commands by noun, and how errors become exit codes.
 
 Exit 0: done; 1: the work failed, with one line on stderr that names what and where; 2: wrong usage. Each sub-command
-lives in a module of `stations.commands` that imports what is slow to load (numba, SQLAlchemy) inside its function, so
-that `dipper --help` answers at once.
+lives in a module of `stations.commands`, which is imported where the sub-command is called, or help of them all is
+wanted. What is slow to load (numba, SQLAlchemy) such a module imports inside its function, so that `dipper --help`
+answers at once.
 """
 
 import errno
 import sys
+from importlib import import_module
 from typing import Annotated, Final
 
 import typer
 
 from caster.errors import DipperError
-from stations.commands import account, archive, ban, group, positions, station, token
-from stations.commands.check_config import check_config
-from stations.commands.decode import decode
-from stations.commands.demo import demo
-from stations.commands.rover import rover
-from stations.commands.serve import serve
-from stations.commands.solve import ManyValues, solve
-from stations.commands.sourcetable import sourcetable
 
-__all__ = ["app", "main"]
+__all__ = ["application", "main"]
 
+_COMMANDS: Final = (
+    "demo", "serve", "check-config", "account", "group", "ban", "positions", "token", "station", "rover", "archive",
+    "sourcetable", "solve", "decode",
+)  # fmt: skip
+"""As help lists them."""
 _OUTPUT_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What befalls a file while it is written, when Python no longer tells its name."""
+_SPARED: Final = ("scipy.linalg", "coverage")
+"""What numba imports where it is installed: SciPy for its BLAS, which no kernel uses, and coverage, which, where it
+measures, is there already. 0.4 s and 0.05 s of each start, the second with 4 MB of memory."""
 
-app = typer.Typer(
-    name="dipper",
-    help="Big Dipper: an open GNSS high-precision positioning service.",
-    epilog="Example: dipper demo --seconds 60",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+def application(name: str = "") -> typer.Typer:
+    """The command line, of all commands or, where one of them is named, of that alone."""
+    app = typer.Typer(
+        name="dipper",
+        help="Big Dipper: an open GNSS high-precision positioning service.",
+        epilog="Example: dipper demo --seconds 60",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(dipper)
+    for command in (name,) if name in _COMMANDS else _COMMANDS:
+        module = import_module(f"stations.commands.{command.replace('-', '_')}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=command)
+        else:
+            app.command(command, cls=getattr(module, "ManyValues", None))(getattr(module, command.replace("-", "_")))
+    return app
 
 
 def _say_version(asked: bool) -> None:
@@ -44,7 +57,6 @@ def _say_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def dipper(
     version: Annotated[
         bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
@@ -53,33 +65,12 @@ def dipper(
     """What belongs to no command alone."""
 
 
-app.command()(demo)
-app.command()(serve)
-app.command()(check_config)
-app.add_typer(account.app, name="account")
-app.add_typer(group.app, name="group")
-app.add_typer(ban.app, name="ban")
-app.add_typer(positions.app, name="positions")
-app.add_typer(token.app, name="token")
-app.add_typer(station.app, name="station")
-app.command()(rover)
-app.add_typer(archive.app, name="archive")
-app.command()(sourcetable)
-app.command(cls=ManyValues)(solve)
-app.command()(decode)
-
-
-_SPARED: Final = ("scipy.linalg", "coverage")
-"""What numba imports where it is installed: SciPy for its BLAS, which no kernel uses, and coverage, which, where it
-measures, is there already. 0.4 s and 0.05 s of each start, the second with 4 MB of memory."""
-
-
 def main() -> None:
     """Run the command line."""
     for spared in _SPARED:
         sys.modules.setdefault(spared, None)  # type: ignore[arg-type]
     try:
-        app()
+        application(*sys.argv[1:2])()
     except DipperError as error:
         typer.echo(f"dipper: {error}", err=True)
         sys.exit(1)

@@ -4,10 +4,8 @@ Each mode is a function from a `Job` to fixes; `MODES` names them; it imports it
 from the latest base epoch that is not later than the rover's, as a rover in the field would have it.
 """
 
-import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +19,7 @@ from solver.observed import Selection
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS, signal
 from solver.spp import SppOptions, solve, solve_all
 from solver.timescale import NS, to_datetime
+from stations.collector import collector_paused
 from stations.compressed import Reader, read_plain
 from stations.recordings import EARTH_RADIUS_MIN_M, Recording, Session, UndatedError
 
@@ -102,19 +101,7 @@ class Summary:
         )
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Nothing that is read is garbage: looking for it again and again takes a fifth of the reading."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@_collector_paused()
+@collector_paused()
 def prepare(
     mode: str,
     rover: list[Path],

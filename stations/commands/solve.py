@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from caster.errors import ConfigError, DipperError
+from stations.collector import collector_paused
 from stations.commands.addresses import wrong_usage
 from stations.commands.outputs import spare_inputs
 
@@ -84,11 +85,6 @@ def solve(
 
     spare_inputs(inputs := [*rover, *(base or []), *(nav or [])], output, plot)
     ahead = ReadAhead(inputs)  # while the solver is loaded
-    import numpy as np
-
-    from solver.observed import Selection
-    from stations.solve import prepare
-
     if form not in _WRITERS:
         raise typer.BadParameter(f"{form}: not one of {', '.join(_WRITERS)}", param_hint="--format")
     if plot is not None:
@@ -96,22 +92,21 @@ def solve(
 
         with wrong_usage():
             check_plotting(plot)
-    try:
-        job = prepare(
-            mode,
-            rover,
-            base or [],
-            nav or [],
-            Selection(systems.upper(), _signals(signals or [], systems), float(np.radians(elevation_mask))),
-            np.array(base_position) if base_position else None,
-            (_instant(start), _instant(end)),
-            interval,
-            instantaneous,
-            antex,
-            ahead.read,
-        )
-    except ConfigError as error:
-        raise typer.BadParameter(str(error)) from None
+    with collector_paused():
+        import numpy as np
+
+        from solver.observed import Selection
+        from stations.solve import prepare
+
+        wanted = Selection(systems.upper(), _signals(signals or [], systems), float(np.radians(elevation_mask)))
+        place = np.array(base_position) if base_position else None
+        span = (_instant(start), _instant(end))
+        try:
+            job = prepare(
+                mode, rover, base or [], nav or [], wanted, place, span, interval, instantaneous, antex, ahead.read
+            )
+        except ConfigError as error:
+            raise typer.BadParameter(str(error)) from None
     for warning in job.warnings[:20]:
         typer.echo(f"dipper: {warning}", err=True)
     if output is None:

@@ -1,6 +1,8 @@
 """The kernel decorator: where compiled code is kept, and when it is thrown away."""
 
 import ast
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,3 +124,25 @@ def imports_by_parser(path: Path) -> Iterator[str]:
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     assert jit.cache_root() == tmp_path
+
+
+def test_a_kernel_that_was_compiled_is_loaded_without_the_compiler(tmp_path: Path) -> None:
+    program = "import sys, numpy; from solver.kernels.geodesy import geodetic_from_ecef as kernel; "
+    program += "print(kernel(7e6, 0.0, 0.0)[2] > 0.0, 'numba.np.arrayobj' in sys.modules)"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def run() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert [run(), run()] == ["True True", "True False"]
+
+
+def test_a_loaded_kernel_is_compiled_for_other_types_as_well(tmp_path: Path) -> None:
+    """The compiler is set up then, though loading has done without it."""
+    program = "from solver.kernels.geodesy import geodetic_from_ecef as kernel; "
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    for calls in ("kernel(7e6, 0.0, 0.0)", "kernel(7e6, 0.0, 0.0), kernel(7_000_000, 0, 0)"):
+        done = subprocess.run([sys.executable, "-c", f"{program}print({calls})"], env=environment, capture_output=True)
+        assert done.returncode == 0, done.stderr
