@@ -16,8 +16,9 @@ from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.kernels.differencing import expected_ranges
 from solver.kernels.orbit import satellite_states, select_ephemerides
 from solver.model import SLIP, Ephemerides, Epoch
-from solver.signals import PRN_PER_SYSTEM, SIGNAL_COUNT
+from solver.signals import PRN_PER_SYSTEM, SIGNAL_COUNT, SYSTEMS
 from solver.timescale import NS
+from solver.track import track
 
 __all__ = ["BaseStream"]
 
@@ -57,6 +58,19 @@ class BaseStream:
                 parts.append(_carried(held, epoch.time_ns, position_m, ephemerides, self._drift_mps))
         self._latest |= dict.fromkeys(present, epoch)
         return _joined(parts) if len(parts) > 1 else epoch
+
+    def complete_all(
+        self, epochs: list[Epoch], position_m: NDArray[np.float64], ephemerides: Ephemerides
+    ) -> list[Epoch]:
+        """The epochs of a recording, each as `complete` makes it."""
+        if not epochs:
+            return []
+        table = track(epochs)
+        has = np.zeros((len(epochs), len(SYSTEMS)), np.bool_)
+        has[np.repeat(np.arange(len(epochs)), np.diff(table.first_row)), table.sat // PRN_PER_SYSTEM] = True
+        if (has == has[0]).all():  # nothing was lost
+            return epochs
+        return [self.complete(epoch, position_m, ephemerides) for epoch in epochs]
 
     def _look_at_clock(self, epoch: Epoch, position_m: NDArray[np.float64], ephemerides: Ephemerides) -> None:
         """Take the clock's drift from the latest earlier epoch that has a system of this one."""

@@ -20,8 +20,10 @@ import platformdirs
 from numba.core import ir
 from numba.core.caching import FunctionCache
 from numba.core.runtime.nrt import rtsys
+from numba.core.typing.templates import Signature
+from numba.experimental import function_type
 
-__all__ = ["cache_root", "kernel", "part"]
+__all__ = ["Address", "cache_root", "kernel", "part"]
 
 _PACKAGES = ("solver", "caster", "stations", "bench", "tests")
 _COMMENT = re.compile(rb"#.*")
@@ -66,6 +68,37 @@ def _cached(function: Callable[_P, _R], dispatcher: Any) -> Callable[_P, _R]:
     """Keep what a function is compiled to in its module's folder."""
     dispatcher._cache = _Cache(function, _cache_of(function.__module__, os.environ.get("NUMBA_CACHE_DIR")))
     return cast(Callable[_P, _R], dispatcher)
+
+
+class Address(numba.types.WrapperAddressProtocol):
+    """A compiled kernel by its address, to be called by another that takes it as an argument.
+
+    A kernel that is called by its name is translated once more with its caller.
+
+    Args:
+        function: The kernel.
+        example: Arguments of the types that it will be called with.
+    """
+
+    def __init__(self, function: Callable[..., object], *example: object) -> None:
+        assert function_type  # which makes numba know such arguments
+        types, dispatcher = tuple(map(numba.typeof, example)), cast(Any, function)
+        dispatcher.compile(types)
+        self._compiled = dispatcher.overloads[types]
+        name = self._compiled.fndesc.llvm_cfunc_wrapper_name
+        self._address = int(self._compiled.library.get_pointer_to_function(name))
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What a kernel that takes it may do."""
+        raise NotImplementedError
+
+    def __wrapper_address__(self) -> int:
+        """Where its code is."""
+        return self._address
+
+    def signature(self) -> Signature:
+        """What it takes and returns."""
+        return cast(Signature, self._compiled.signature)
 
 
 class _Cache(FunctionCache):

@@ -10,28 +10,36 @@ instantaneous mode, take this epoch alone); hold, search and test the integers; 
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solver.jit import Address
 from solver.kernels import epoch, learning
-from solver.kernels.differencing import Columns
-from solver.kernels.rover import KNOWN, OPTIONS, RESULT, Filter, Work, workspace
+from solver.kernels.differencing import SATELLITES_MAX, Columns
+from solver.kernels.follow import AloneSteps, FilterSteps, Given, Known, Seen, follow, follow_alone
+from solver.kernels.rover import KNOWN, OPTIONS, RESULT, Filter, workspace
 from solver.kernels.rtk import NOTE
-from solver.model import Ephemerides, Epoch, Fix, Quality
+from solver.model import GLONASS_STATE, KEPLER, Ephemerides, Epoch, Fix, Quality
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM
 from solver.timescale import NS
+from solver.track import Track, track
 
-__all__ = ["RtkOptions", "RtkState", "Workspace", "process"]
+__all__ = ["RtkOptions", "RtkState", "Workspace", "process", "process_all"]
 
 Floats = NDArray[np.float64]
 
 _FIRST_WANDER: Final = 0.3
 _FIRST_STATES: Final = 96
 _SPARE_STATES: Final = 16
-_LINKS_MIN: Final = 4
+_PART: Final = 256
+"""Epochs of a rover that are followed at once."""
+_FIRST: Final = np.zeros(1, np.int64)
 
 
 def _all_signals() -> NDArray[np.bool_]:
@@ -164,44 +172,131 @@ def process(
     Returns:
         The position, in the frame of the base's; `Quality.NONE` and a reason where there is none.
     """
-    work = (workspace or Workspace()).arrays
     if options.moving_base:
         state.follow(base_position_ecef_m if base_now_m is None else base_now_m)
-    age_s = (rover.time_ns - base.time_ns) / NS
-    if abs(age_s) > options.age_max_s:
-        return Fix(rover.time_ns, Quality.NONE, f"base data are {age_s:.0f} s old")
-    count, satellites, states = epoch.locate(
-        rover.time_ns, Columns.of(rover), base.time_ns, Columns.of(base), base_position_ecef_m, ephemerides.kepler,
-        ephemerides.glonass, options.signals, state.usage, options.record, state.record, state.filter, work,
-    )  # fmt: skip
-    if count < _LINKS_MIN:
-        return Fix(rover.time_ns, Quality.NONE, f"{count} common signals with orbits above the mask")
-    state.reserve(states)
-    found = np.empty(1, RESULT)
-    if options.instantaneous:
-        _stand_alone(rover.time_ns, state, options, work, found)
-    else:
-        epoch.predict(rover.time_ns, options.record, state.record, state.filter, work, found)
-        left, held = epoch.update(options.record, state.record, state.filter, work)
-        epoch.fix(rover.time_ns, left, held, options.record, state.record, state.filter, work, found)
-    result = found[0]
-    return Fix(
-        rover.time_ns,
-        Quality(result["quality"]),
-        position_ecef_m=result["position_m"],
-        position_covariance_m2=result["position_m2"],
-        velocity_ecef_mps=result["velocity_mps"],
-        velocity_covariance_m2s2=result["velocity_m2s2"],
-        satellites=work.sats[:satellites].copy(),
-        age_s=age_s,
-        ratio=float(result["ratio"]),
+    way = _Way(state, track([rover]), track([base]), base_position_ecef_m, ephemerides, options, workspace)
+    (fix,) = way.fixes(0, _FIRST, *way.follow(0, _FIRST))
+    return fix
+
+
+def process_all(
+    state: RtkState, rover: Sequence[Epoch], base: Sequence[Epoch], base_of: NDArray[np.int64], base_ecef_m: Floats,
+    ephemerides: Ephemerides, options: RtkOptions,
+) -> Iterator[Fix]:  # fmt: skip
+    """The fixes of a recording, as `process` makes them from epoch to epoch.
+
+    Args:
+        state: What is known of the rover; changed.
+        rover: Epochs, in order of time.
+        base: Epochs, at least one.
+        base_of: (rover epochs,) which of them is the latest at each of the rover's; negative: there is none.
+        base_ecef_m: (3,) antenna of the base.
+        ephemerides: Broadcast orbits and clocks.
+        options: How.
+    """
+    if not rover:
+        return
+    way = _Way(state, track(rover), track(base), base_ecef_m, ephemerides, options, None)
+    parts = [(first, base_of[first : first + _PART]) for first in range(0, len(rover), _PART)]
+    with ThreadPoolExecutor(1, thread_name_prefix="rtk") as pool:
+        ahead = pool.submit(way.follow, *parts[0])
+        for place, (first, of) in enumerate(parts):
+            found, used = ahead.result()
+            if place + 1 < len(parts):  # the kernel goes on while others use what it has made
+                ahead = pool.submit(way.follow, *parts[place + 1])
+            yield from way.fixes(first, of, found, used)
+
+
+@cache
+def _filter_steps() -> FilterSteps:
+    """The kernels of the filter, compiled."""
+    how, known = np.zeros(1, OPTIONS), np.zeros(1, KNOWN)
+    around = (how, known, _empty_filter(1), workspace())
+    return FilterSteps(
+        _locate_step(),
+        Address(epoch.predict, 0, *around, np.zeros(1, RESULT)),
+        Address(epoch.update, *around),
+        Address(epoch.fix, 0, 0, 0, *around, np.zeros(1, RESULT)),
     )
 
 
-def _stand_alone(time_ns: int, state: RtkState, options: RtkOptions, work: Work, found: NDArray[Any]) -> None:
-    """Take an epoch by itself; where the ionosphere matters and integers are not sure, once more with less of it."""
-    for quiet in epoch.QUIETER:
-        left = epoch.stand_alone(quiet, options.record, state.record, work, found)
-        epoch.fix(time_ns, left, 0, options.record, state.record, state.filter, work, found)
-        if found["quality"][0] == Quality.FIX or not work.now["ionosphere_m"][0]:
-            return
+@cache
+def _alone_steps() -> AloneSteps:
+    """The kernels of epochs by themselves, compiled."""
+    how, known, work, found = np.zeros(1, OPTIONS), np.zeros(1, KNOWN), workspace(), np.zeros(1, RESULT)
+    return AloneSteps(
+        _locate_step(),
+        Address(epoch.stand_alone, 1.0, how, known, work, found),
+        Address(epoch.fix, 0, 0, 0, how, known, _empty_filter(1), work, found),
+    )
+
+
+def _locate_step() -> Address:
+    rows = Columns.of(Epoch(0, *(np.empty(0, kind) for kind in "hhddddffB")))
+    return Address(
+        epoch.locate, 0, rows, 0, rows, np.zeros(3), np.empty(0, KEPLER), np.empty(0, GLONASS_STATE), _all_signals(),
+        RtkState().usage, np.zeros(1, OPTIONS), np.zeros(1, KNOWN), _empty_filter(1), workspace(),
+    )  # fmt: skip
+
+
+class _Way:
+    """A rover's way through some epochs."""
+
+    def __init__(
+        self, state: RtkState, rover: Track, base: Track, base_m: Floats, ephemerides: Ephemerides,
+        options: RtkOptions, workspace: Workspace | None,
+    ) -> None:  # fmt: skip
+        self._state, self._options, self._work = state, options, (workspace or Workspace()).arrays
+        self._rover, self._base = Seen.of(rover), Seen.of(base)
+        self._given = Given(options.record, options.signals, base_m, ephemerides.kepler, ephemerides.glonass)
+
+    def follow(self, first: int, base_of: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int16]]:
+        """Results of some epochs from the first on, and the satellites of each."""
+        state, stop = self._state, first + len(base_of)
+        found, used = np.empty(len(base_of), RESULT), np.empty((len(base_of), SATELLITES_MAX), np.int16)
+        rover = self._rover._replace(
+            time_ns=self._rover.time_ns[first:stop], first_row=self._rover.first_row[first : stop + 1]
+        )
+        around = (rover, base_of, self._base, self._given)
+        if self._options.instantaneous:
+            known = Known(state.usage, state.record, state.filter)
+            follow_alone(_alone_steps(), *around, known, self._work, found, used)
+            return found, used
+        done, located = 0, False
+        while True:
+            known = Known(state.usage, state.record, state.filter)
+            done = follow(_filter_steps(), done, located, *around, known, self._work, found, used)
+            if done == len(base_of):
+                return found, used
+            state.reserve(int(found["states"][done]))
+            located = True
+
+    def fixes(
+        self, first: int, base_of: NDArray[np.int64], found: NDArray[Any], used: NDArray[np.int16]
+    ) -> Iterator[Fix]:
+        """The fixes of what `follow` has found."""
+        for k, of in enumerate(base_of.tolist()):
+            result, time_ns = found[k], int(self._rover.time_ns[first + k])
+            age_s = (time_ns - int(self._base.time_ns[of])) / NS if of >= 0 else math.inf
+            if result["quality"] == Quality.NONE:
+                yield Fix(time_ns, Quality.NONE, self._reason(age_s, int(result["links"])))
+                continue
+            yield Fix(
+                time_ns,
+                Quality(result["quality"]),
+                position_ecef_m=result["position_m"],
+                position_covariance_m2=result["position_m2"],
+                velocity_ecef_mps=result["velocity_mps"],
+                velocity_covariance_m2s2=result["velocity_m2s2"],
+                satellites=used[k, : result["satellites"]].copy(),
+                age_s=age_s,
+                ratio=float(result["ratio"]),
+            )
+
+    def _reason(self, age_s: float, links: int) -> str:
+        """Why there is no position."""
+        if math.isinf(age_s):
+            return "no base data yet"
+        if abs(age_s) > self._options.age_max_s:
+            return f"base data are {age_s:.0f} s old"
+        return f"{links} common signals with orbits above the mask"

@@ -242,14 +242,11 @@ def _single(job: Job) -> Iterator[Fix]:
 
 def _dgnss(job: Job) -> Iterator[Fix]:
     """Codes corrected by the base's."""
-    from solver.base_stream import BaseStream
     from solver.dgnss import DgnssOptions, advance_all
 
-    stream, latest = BaseStream(), _latest(job)
-    base = [stream.complete(epoch, job.base_ecef_m, job.ephemerides) for epoch in job.base[: latest.max() + 1]]
-    yield from advance_all(
-        job.rover, base, latest, job.base_ecef_m, job.ephemerides, DgnssOptions(SppOptions(job.selection))
-    )
+    latest = _latest(job)
+    base, options = _completed(job, latest), DgnssOptions(SppOptions(job.selection))
+    yield from advance_all(job.rover, base, latest, job.base_ecef_m, job.ephemerides, options)
 
 
 def _latest(job: Job) -> NDArray[np.int64]:
@@ -259,19 +256,11 @@ def _latest(job: Job) -> NDArray[np.int64]:
     return np.searchsorted(base_ns, rover_ns + _TOLERANCE_NS, side="right") - 1
 
 
-def _with_base(job: Job) -> Iterator[tuple[Epoch, Epoch | None]]:
-    """Each rover epoch with the latest base epoch; what a base at rest lost of it is taken from those before."""
+def _completed(job: Job, latest: NDArray[np.int64]) -> list[Epoch]:
+    """Epochs of a base at rest that the rover needs; what one lost is taken from those before."""
     from solver.base_stream import BaseStream
 
-    place, stream = 0, BaseStream()
-    latest: Epoch | None = None
-    standing = bool(np.isfinite(job.base_ecef_m).all())
-    for epoch in job.rover:
-        while place < len(job.base) and job.base[place].time_ns <= epoch.time_ns + _TOLERANCE_NS:
-            latest = job.base[place]
-            latest = stream.complete(latest, job.base_ecef_m, job.ephemerides) if standing else latest
-            place += 1
-        yield epoch, latest
+    return BaseStream().complete_all(job.base[: latest.max() + 1], job.base_ecef_m, job.ephemerides)
 
 
 def _options(job: Job) -> "RtkOptions":
@@ -287,18 +276,17 @@ def _options(job: Job) -> "RtkOptions":
 
 def _relative(job: Job) -> Iterator[Fix]:
     """Ambiguities resolved against the base; single positions where the base is of no use."""
-    from solver.rtk import RtkState, Workspace, process
+    from solver.rtk import RtkState, process_all
 
-    options = _options(job)
-    alone = SppOptions(job.selection)
-    state, workspace = RtkState(), Workspace()
-    for epoch, base in _with_base(job):
-        fix = process(state, epoch, base, job.base_ecef_m, job.ephemerides, options, workspace) if base else None
-        if fix is None or not fix.quality:
-            reason = fix.reason if fix else "no base data yet"
+    latest, alone = _latest(job), SppOptions(job.selection)
+    base = _completed(job, latest) or job.base[:1]
+    fixes = process_all(RtkState(), job.rover, base, latest, job.base_ecef_m, job.ephemerides, _options(job))
+    for epoch, fix in zip(job.rover, fixes, strict=True):
+        if fix.quality:
+            yield fix
+        else:
             single = solve(epoch, job.ephemerides, alone)
-            fix = replace(single, reason=single.reason or reason)
-        yield fix
+            yield replace(single, reason=single.reason or fix.reason)
 
 
 def signal_mask(selection: Selection) -> NDArray[np.bool_]:
@@ -331,10 +319,10 @@ def _moving_base(job: Job) -> Iterator[Fix]:
 
     options, alone = _options(job), SppOptions(job.selection)
     state, workspace = MovingBaseState(), Workspace()
-    for epoch, base in _with_base(job):
+    for epoch, of in zip(job.rover, _latest(job).tolist(), strict=True):
         fix = Fix(epoch.time_ns, Quality.NONE, "no base data yet")
-        if base:
-            fix = process_moving(state, epoch, base, job.ephemerides, options, alone, workspace)
+        if of >= 0:
+            fix = process_moving(state, epoch, job.base[of], job.ephemerides, options, alone, workspace)
         if not fix.quality:
             single = solve(epoch, job.ephemerides, alone)
             fix = replace(single, reason=single.reason or fix.reason)

@@ -21,6 +21,7 @@ from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ec
 from solver.kernels.orbit import travel
 from solver.model import Epoch
 from solver.signals import BAND, SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS
+from solver.track import Track
 
 __all__ = [
     "BAND_RANK",
@@ -85,8 +86,8 @@ class Columns(NamedTuple):
     flags: Records
 
     @classmethod
-    def of(cls, epoch: Epoch) -> Self:
-        """Those of an epoch."""
+    def of(cls, epoch: Epoch | Track) -> Self:
+        """Those of an epoch, or of many one after the other."""
         return cls(
             epoch.sat, epoch.signal, epoch.frequency_hz, epoch.pseudorange_m, epoch.phase_cycles, epoch.doppler_hz,
             epoch.cn0_dbhz, epoch.lock_s, epoch.flags,

@@ -22,6 +22,7 @@ OPTIONS: Final = np.dtype(
         ("bands_max", np.int64),
         ("elevation_mask_rad", np.float64),
         ("cn0_min_dbhz", np.float64),
+        ("age_max_s", np.float64),
         ("acceleration_mps2", np.float64),
         ("failure_rate", np.float64),
         ("ratio_floor", np.float64),
@@ -77,6 +78,9 @@ NOW: Final = np.dtype(
 RESULT: Final = np.dtype(
     [
         ("quality", np.int64),
+        ("links", np.int64),  # in use
+        ("satellites", np.int64),  # of them
+        ("states", np.int64),  # that the filter has at most
         ("ratio", np.float64),
         ("position_m", np.float64, (3,)),
         ("position_m2", np.float64, (3, 3)),

@@ -69,6 +69,20 @@ def test_a_whole_epoch_is_left_as_it_is_and_an_old_system_is_forgotten():
     assert not (late.sat // PRN_PER_SYSTEM == GALILEO).any()
 
 
+@pytest.mark.parametrize("lost", [(), (GPS,)])
+def test_a_recording_is_completed_as_its_epochs_are_one_by_one(lost):
+    """One that lacks nothing is passed over as a whole."""
+    epochs = [EXACT.observe(KNOWN, t) for t in baseline.seconds(4)]
+    epochs[2] = without(epochs[2], *lost)
+    together = BaseStream().complete_all(epochs, baseline.BASE_M, KNOWN)
+    stream = BaseStream()
+    for found, epoch in zip(together, epochs, strict=True):
+        alone = stream.complete(epoch, baseline.BASE_M, KNOWN)
+        assert len(found) == len(alone) == len(epochs[0])
+        np.testing.assert_array_equal(found.phase_cycles, alone.phase_cycles)
+    assert BaseStream().complete_all([], baseline.BASE_M, KNOWN) == []
+
+
 def test_a_rover_stays_fixed_though_each_epoch_of_the_base_lacks_a_system():
     base = baseline.Receiver(baseline.BASE_M, seed=1)
     rover = baseline.Receiver(baseline.BASE_M + np.array([30.0, 20.0, -10.0]), seed=2)

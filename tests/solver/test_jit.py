@@ -146,3 +146,19 @@ def test_a_loaded_kernel_is_compiled_for_other_types_as_well(tmp_path: Path) -> 
     for calls in ("kernel(7e6, 0.0, 0.0)", "kernel(7e6, 0.0, 0.0), kernel(7_000_000, 0, 0)"):
         done = subprocess.run([sys.executable, "-c", f"{program}print({calls})"], env=environment, capture_output=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_kernel_is_called_by_its_address(tmp_path: Path) -> None:
+    """Also where both were compiled before, and the compiler is not set up."""
+    (tmp_path / "tests_addresses.py").write_text(
+        "import sys, numpy\nfrom solver.jit import Address, kernel\n"
+        "@kernel\ndef add(values, more):\n    values += more\n    return len(values)\n"
+        "@kernel\ndef twice(step, values):\n    return step(values, 1.0) + step(values[1:], 2.0)\n"
+        "values = numpy.zeros(3)\n"
+        "print(twice(Address(add, values, 1.0), values), values.tolist(), 'numba.np.arrayobj' in sys.modules)\n"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    words = [sys.executable, "-c", "import sys; sys.path.insert(0, sys.argv[1]); import tests_addresses", str(tmp_path)]
+    for compiled in ("True", "False"):
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == f"5 [1.0, 3.0, 3.0] {compiled}"

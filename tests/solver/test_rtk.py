@@ -12,7 +12,8 @@ from solver.kernels.kalman import CHANNEL_BIAS
 from solver.kernels.learning import learn_wander
 from solver.kernels.rover import NOW, workspace
 from solver.model import SLIP, Quality
-from solver.rtk import RtkOptions, RtkState, process
+from solver.observed import take
+from solver.rtk import RtkOptions, RtkState, process, process_all
 from solver.signals import GLONASS, RINEX_CODE
 from solver.timescale import NS
 from tests.solver import recordings
@@ -88,6 +89,32 @@ def test_carriers_wander_as_far_as_sure_integers_are_belied(norm, fixable, bands
     before = known["wander"]
     learn_wander(20, known, now, work)
     assert (known["wander"] > before) == (grows is True) and (known["wander"] == before) == (grows is None)
+
+
+@pytest.mark.parametrize("instantaneous", [True, False])
+def test_a_recording_is_positioned_as_its_epochs_are_one_by_one(instantaneous, monkeypatch):
+    """Through parts, gaps of the base, epochs of too few satellites, and a filter that has to grow."""
+    monkeypatch.setattr("solver.rtk._PART", 7)
+    times, rover = baseline.seconds(30), rover_at(6e3, 7e3, -4e3, ionosphere_m=0.02)
+    epochs = [rover.observe(KNOWN, t) for t in times]
+    epochs[20] = take(epochs[20], epochs[20].sat == epochs[20].sat[0])
+    epochs[0] = take(epochs[0], np.arange(len(epochs[0])) < len(epochs[0]) // 3)
+    base = [BASE.observe(KNOWN, t) for t in times[:18:2]]
+    base_of = np.array([-1, *np.minimum(np.arange(1, 30) // 2, 8)])
+    options = RtkOptions(instantaneous=instantaneous, age_max_s=10.0)
+    together = list(process_all(RtkState(), epochs, base, base_of, BASE.position_m, KNOWN, options))
+    state = RtkState()
+    for fix, epoch, of in zip(together, epochs, base_of, strict=True):
+        if of < 0:
+            assert fix.reason == "no base data yet"
+            continue
+        alone = process(state, epoch, base[of], BASE.position_m, KNOWN, options)
+        assert (fix.time_ns, fix.quality, fix.reason) == (alone.time_ns, alone.quality, alone.reason)
+        np.testing.assert_array_equal(fix.position_ecef_m, alone.position_ecef_m)
+        np.testing.assert_array_equal(fix.satellites, alone.satellites)
+    assert together[20].reason == "0 common signals with orbits above the mask"
+    assert together[29].reason == "base data are 13 s old"
+    assert list(process_all(RtkState(), [], base, base_of[:0], BASE.position_m, KNOWN, options)) == []
 
 
 @pytest.mark.parametrize("flagged", [True, False])
