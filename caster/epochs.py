@@ -34,7 +34,7 @@ from solver.model import Epoch
 from solver.signals import BEIDOU, GLONASS, GPS, PRN_PER_SYSTEM
 from solver.timescale import BDT_OFFSET_S, DAY_NS, NS, WEEK_NS, nearest_week
 
-__all__ = ["AssemblerCounters", "EpochAssembler", "Heading", "StationDescription"]
+__all__ = ["STATION_TYPES", "AssemblerCounters", "EpochAssembler", "Heading", "StationDescription"]
 
 UNDATED_MESSAGES_MAX: Final = 4000
 """Messages kept until the date is known (some minutes of a full stream, 4 MB at most)."""
@@ -46,7 +46,7 @@ MULTIPLE_BIT_PROOFS: Final = 2
 """Epochs in a row in which one message said that it was the last, before that closes epochs."""
 POSITION_TOLERANCE_M: Final = 0.001
 """A station that moves by more than this is reported; positions come in tenths of a millimetre."""
-_RANK_OF_WHOLE_RANGES: Final = 4
+WHOLE_RANGES_RANK: Final = 4
 """MSM4 and up have whole ranges; those of MSM1 to 3 are modulo a light millisecond."""
 _BIAS_INVALID_M: Final = -655.36
 _STATION_FIELDS: Final[dict[int, tuple[str, ...]]] = {
@@ -58,6 +58,7 @@ _STATION_FIELDS: Final[dict[int, tuple[str, ...]]] = {
     1230: ("station",),
 }
 """What is taken over from each message about the station, as it is."""
+STATION_TYPES: Final = tuple(_STATION_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +339,7 @@ class EpochAssembler:
 
     def _take(self, message: Heading | Message, received_ns: int | None) -> list[Epoch]:
         if isinstance(message, Heading):
-            if message.part.rank < _RANK_OF_WHOLE_RANGES:
+            if message.part.rank < WHOLE_RANGES_RANK:
                 self.counters.modulo += 1
                 return []
             return self._add(message.part, message.system, message.epoch, message.multiple, received_ns)

@@ -7,7 +7,7 @@ DF013); a signal that was never seen counts from the receiver's previous epoch.
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +160,7 @@ def assemble(time_ns: int, parts: list[Part], channels: NDArray[np.int8], tracki
         columns = columns[order]
     columns_of = write_columns(raw, values, columns, channels)
     slip = tracking.update(time_ns, keys, columns_of.real[4])
-    return columns_of.epoch(time_ns, slice(None), slip)
+    return columns_of.slipped(slip).epoch(time_ns, slice(None))
 
 
 class Columns(NamedTuple):
@@ -171,7 +171,7 @@ class Columns(NamedTuple):
         signal: (m,).
         real: (5, m) frequency, pseudorange, phase (cycles), Doppler, lock time (ms).
         short: (2, m) C/N0, lock time (s).
-        flags: (m,) half cycles.
+        flags: (m,) half cycles and slips.
     """
 
     sat: NDArray[np.int16]
@@ -180,8 +180,12 @@ class Columns(NamedTuple):
     short: NDArray[np.float32]
     flags: NDArray[np.uint8]
 
-    def epoch(self, time_ns: int, rows: slice, slip: NDArray[np.uint8]) -> Epoch:
-        """The epoch of some rows, of which those have slipped that `slip` (m,) marks by 1."""
+    def slipped(self, slip: NDArray[np.uint8]) -> Self:
+        """The same, of which those have slipped that `slip` (m,) marks by 1."""
+        return self._replace(flags=self.flags | slip * np.uint8(SLIP))
+
+    def epoch(self, time_ns: int, rows: slice) -> Epoch:
+        """The epoch of some rows."""
         return Epoch(
             time_ns=time_ns,
             sat=self.sat[rows],
@@ -192,7 +196,7 @@ class Columns(NamedTuple):
             doppler_hz=self.real[3, rows],
             cn0_dbhz=self.short[0, rows],
             lock_s=self.short[1, rows],
-            flags=self.flags[rows] | slip[rows] * np.uint8(SLIP),
+            flags=self.flags[rows],
         )
 
 

@@ -139,5 +139,5 @@ class EphemerisStore:
 
 def _sorted(table: dict[int, dict[tuple[int, int], NDArray[Any]]], dtype: np.dtype[Any]) -> NDArray[Any]:
     """All records of a table as one array, ordered by satellite, then toe."""
-    rows = [table[sat][key] for sat in sorted(table) for key in sorted(table[sat])]
-    return np.concatenate(rows) if rows else np.empty(0, dtype)
+    rows = b"".join(table[sat][key].tobytes() for sat in sorted(table) for key in sorted(table[sat]))
+    return np.frombuffer(bytearray(rows), dtype)  # numpy's own joining compares the names of all fields anew each time

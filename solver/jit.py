@@ -23,7 +23,7 @@ from numba.core.runtime.nrt import rtsys
 from numba.core.typing.templates import Signature
 from numba.experimental import function_type
 
-__all__ = ["Address", "cache_root", "kernel", "part"]
+__all__ = ["Address", "cache_root", "kernel", "part", "was_compiled"]
 
 _PACKAGES = ("solver", "caster", "stations", "bench", "tests")
 _COMMENT = re.compile(rb"#.*")
@@ -124,6 +124,11 @@ class _Cache(FunctionCache):
         rtsys.initialize(target_context)  # what compiled code calls
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+
+
+def was_compiled(module: str) -> bool:
+    """Whether there is compiled code of a module, as its sources are now."""
+    return Path(_cache_of(module, os.environ.get("NUMBA_CACHE_DIR"))).is_dir()
 
 
 @cache

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caster.errors import ConfigError, SourceError
+from solver.constants import WGS84_A_M
+from solver.jit import was_compiled
 from solver.model import Ephemerides, Epoch, Fix, Quality
 from solver.observed import Selection
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS, signal
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from solver.antenna import Antenna
     from solver.rtk import RtkOptions
 
-__all__ = ["MODES", "Job", "Summary", "base_position", "prepare", "run", "signal_mask"]
+__all__ = ["MODES", "Job", "Summary", "base_position", "load_kernels", "prepare", "run", "signal_mask"]
 
 _TOLERANCE_NS: Final = 5_000_000
 _FAR_M: Final = 100.0
@@ -233,6 +235,21 @@ def base_position(
 def run(job: Job) -> Iterator[Fix]:
     """The fixes of a job, one for each epoch of the rover."""
     yield from MODES[job.mode](job)
+
+
+_KERNELS: Final = {"single": "spp", "dgnss": "dgnss", "kinematic": "follow"}
+"""Modules of `solver.kernels` that modes call first of all."""
+
+
+def load_kernels(mode: str, instantaneous: bool) -> None:
+    """Load what a mode will call, by letting it solve an epoch of nothing; best while files are read.
+
+    Nothing is done where that would mean to compile it: somebody who has mistyped a file's name does not wait for it.
+    """
+    if mode in _KERNELS and was_compiled(f"solver.kernels.{_KERNELS[mode]}"):
+        nothing = Epoch(0, *(np.empty(0, kind) for kind in "hhddddffB"))
+        place = np.array([WGS84_A_M, 0.0, 0.0])
+        list(run(Job(mode, [nothing], [nothing], place, Ephemerides(), Selection(), instantaneous)))
 
 
 def _single(job: Job) -> Iterator[Fix]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from threading import Thread
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
@@ -96,8 +97,9 @@ def solve(
         import numpy as np
 
         from solver.observed import Selection
-        from stations.solve import prepare
+        from stations.solve import load_kernels, prepare
 
+        Thread(target=load_kernels, args=(mode, instantaneous), name="kernels").start()  # while files are read
         wanted = Selection(systems.upper(), _signals(signals or [], systems), float(np.radians(elevation_mask)))
         place = np.array(base_position) if base_position else None
         span = (_instant(start), _instant(end))

@@ -34,8 +34,11 @@ GPS_WEEKS_ASSUMED: Final = range(1900, 1900 + 1024)
 """Weeks (June 2016 to January 2036) that a ten-bit week means where nothing else in the world says more."""
 _DATES: Final = ("mjd", "utc_s")
 _MJD_PLAUSIBLE: Final = range(50_000, 80_000)
-_EPOCH_BITS: Final = 30
+EPOCH_WRAP_NS: Final = (1 << 30) * MS_NS
+"""What an epoch field of 30 bits counts to."""
 _GLONASS_DAY_BITS: Final = 27
+GLONASS_OF_DAY: Final = (1 << _GLONASS_DAY_BITS) - 1
+"""The bits of GLONASS's epoch field that are the time of day."""
 _GLONASS_DAY_UNKNOWN: Final = 7
 
 
@@ -43,9 +46,10 @@ def tow_ns(system: int, epoch: int) -> int | None:
     """Nanoseconds of the GPST week of an observation message's epoch field; None for GLONASS, which has UTC's day."""
     if system == GLONASS:
         return None
-    if epoch * MS_NS >= WEEK_NS:  # PolaRx5 5.1 sends BDT seconds -14 to -1 after GPST's week has rolled over
-        epoch -= 1 << _EPOCH_BITS
-    return (epoch * MS_NS + (BDT_OFFSET_S * NS if system == BEIDOU else 0)) % WEEK_NS
+    of_week_ns = epoch * MS_NS
+    if of_week_ns >= WEEK_NS:  # PolaRx5 5.1 sends BDT seconds -14 to -1 after GPST's week has rolled over
+        of_week_ns -= EPOCH_WRAP_NS
+    return (of_week_ns + (BDT_OFFSET_S * NS if system == BEIDOU else 0)) % WEEK_NS
 
 
 def epoch_gpst_ns(system: int, epoch: int, near_ns: int, legacy: bool = False, by_day: bool = True) -> int:
@@ -62,7 +66,7 @@ def epoch_gpst_ns(system: int, epoch: int, near_ns: int, legacy: bool = False, b
     if time_ns is not None:
         return nearest_week(time_ns, near_ns)
     day = _GLONASS_DAY_UNKNOWN if legacy else epoch >> _GLONASS_DAY_BITS
-    of_day_ns = (epoch & ((1 << _GLONASS_DAY_BITS) - 1)) * MS_NS - GLONASST_UTC_S * NS
+    of_day_ns = (epoch & GLONASS_OF_DAY) * MS_NS - GLONASST_UTC_S * NS
     if by_day or day == _GLONASS_DAY_UNKNOWN:
         return from_utc(nearest_week(of_day_ns, to_utc(near_ns), DAY_NS))
     return from_utc(nearest_week(day * DAY_NS + of_day_ns, to_utc(near_ns)))
