@@ -79,7 +79,10 @@ class _Drafts(NamedTuple):
 
 
 class _Headings(NamedTuple):
-    """Headings of many messages (m,), as of `caster.epochs.Heading`, and the cells of each (m, 2)."""
+    """Headings of many messages (m,), as of `caster.epochs.Heading`, and the cells of each (m, 2).
+
+    When they were taken, a stream's own time, is written meanwhile.
+    """
 
     table: _Table
     system: NDArray[np.int64]
@@ -87,6 +90,7 @@ class _Headings(NamedTuple):
     multiple: NDArray[np.int64]
     rank: NDArray[np.int64]
     cells: NDArray[np.int64]
+    time_ns: NDArray[np.int64]
 
     @classmethod
     def of(cls, batch: MsmBatch) -> Self:
@@ -94,7 +98,8 @@ class _Headings(NamedTuple):
         wanted = (rows.TYPE, rows.EPOCH, rows.MULTIPLE, rows.FIRST_CELL, rows.CELL_COUNT)
         number, epoch, multiple, first, count = batch.header[wanted, :]
         cells = np.stack([first, first + count], axis=1)
-        return cls(_Table(batch.raw, batch.values), (number - 1071) // 10, epoch, multiple, number % 10, cells)
+        system, rank, time_ns = (number - 1071) // 10, number % 10, np.zeros(len(number), np.int64)
+        return cls(_Table(batch.raw, batch.values), system, epoch, multiple, rank, cells, time_ns)
 
     def span(self, k: int) -> _Span:
         """What stands for the observations of one."""
@@ -148,14 +153,27 @@ class RecordingAssembler(EpochAssembler):
         observes = is_observation & ~np.isin(spans[:, 0], batch.faulty[:, 0] + start)
         seen = np.concatenate([[0], np.cumsum(observes)])  # headings before each frame
         told, place = ~(observes | _is_repeated(array, spans, number)), 0
+        later: list[tuple[bytes, int | None, int]] = []
         for frame in np.flatnonzero(told).tolist():
             kind, data = int(number[frame]), array[slice(*spans[frame].tolist())].tobytes()
             if data in self._known or (self._dated_by_stream and not is_msm(kind) and kind not in _TELLING):
+                continue
+            if self._dated_by_stream and kind in EPHEMERIS_TYPES and self._is_new(data):
+                later.append((data, self._now_ns if seen[frame] == place else None, int(seen[frame]) - 1))
                 continue
             self._take_headings(headings, place, place := int(seen[frame]))
             if kind not in EPHEMERIS_TYPES or self._is_new(data):
                 self.push(data)
         self._take_headings(headings, place, int(seen[-1]))
+        self._take_ephemerides(later, headings)
+
+    def _take_ephemerides(self, frames: list[tuple[bytes, int | None, int]], headings: _Headings) -> None:
+        """Take frames that say nothing of epochs, each as of an instant or, where that is not given, of a heading."""
+        last_ns = self._now_ns
+        for data, time_ns, place in frames:
+            self._now_ns = int(headings.time_ns[place]) if time_ns is None else time_ns
+            self.push(data)
+        self._now_ns = last_ns
 
     def _take_headings(self, headings: _Headings, first: int, stop: int) -> None:
         """Take some headings, by the kernel as far as epoch follows epoch, else one by one."""
@@ -163,6 +181,7 @@ class RecordingAssembler(EpochAssembler):
             first = self._gather(headings, first, stop)
             if first < stop:
                 self.push_heading(headings.heading(first))
+                headings.time_ns[first] = self._now_ns or 0
                 first += 1
 
     def _gather(self, headings: _Headings, first: int, stop: int) -> int:
@@ -183,8 +202,8 @@ class RecordingAssembler(EpochAssembler):
         )  # fmt: skip
         closed = np.empty((stop - first + 1, 2), np.int64)
         count, done = _gather(
-            headings.system[some], headings.epoch[some], headings.multiple[some], headings.rank[some], leap_s * NS,
-            now_ns + DAY_NS, state, closed,
+            headings.system[some], headings.epoch[some], headings.multiple[some], headings.rank[some],
+            headings.time_ns[some], leap_s * NS, now_ns + DAY_NS, state, closed,
         )  # fmt: skip
         self._now_ns, self._open_ns, _, self._ends, self._proofs, self._usual_count, last_ns, lead_ns = state.tolist()
         self._closed_ns, self._lead_ns = (None if value < 0 else value for value in (last_ns, lead_ns))
@@ -211,7 +230,9 @@ class RecordingAssembler(EpochAssembler):
                 self._open, closed, first = [], closed[1:], int(bounds[0])
                 bounds = bounds[1:]
         if len(closed):
-            size, last = np.diff(bounds, prepend=first), int(bounds[-1])
+            size, last = bounds.copy(), int(bounds[-1])
+            size[1:] -= bounds[:-1]
+            size[0] -= first
             anew = np.zeros(len(closed), np.bool_)
             anew[0], self._drafted_with = self._tracking is not self._drafted_with, self._tracking
             ranks, cells = headings.rank[first:last], headings.cells[first:last]
@@ -337,7 +358,7 @@ def _mark_repeated(
 @kernel
 def _gather(
     system: NDArray[np.int64], epoch: NDArray[np.int64], multiple: NDArray[np.int64], rank: NDArray[np.int64],
-    leap_ns: int, until_ns: int, state: NDArray[np.int64], closed: NDArray[np.int64],
+    taken_ns: NDArray[np.int64], leap_ns: int, until_ns: int, state: NDArray[np.int64], closed: NDArray[np.int64],
 ) -> tuple[int, int]:  # fmt: skip
     """Find which messages make an epoch, by the rules of `EpochAssembler`, as long as epoch follows epoch.
 
@@ -346,6 +367,7 @@ def _gather(
         epoch: (m,) its epoch as sent.
         multiple: (m,) whether more messages of that epoch follow.
         rank: (m,) 1 to 7.
+        taken_ns: (m,) written: the instant of each.
         leap_ns: GPST - UTC.
         until_ns: Up to which instant that holds.
         state: (8,) of an assembler, changed: `NOW_NS` and so on.
@@ -369,7 +391,7 @@ def _gather(
             break
         if state[OPENED] > 0 and time_ns > state[OPEN_NS]:
             count = _close(k, state, count, closed)
-        state[NOW_NS], state[OPEN_NS] = time_ns, time_ns
+        state[NOW_NS], state[OPEN_NS], taken_ns[k] = time_ns, time_ns, time_ns
         state[OPENED] += 1
         state[ENDS] += multiple[k] == 0
         k += 1
