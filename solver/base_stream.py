@@ -18,7 +18,6 @@ from solver.kernels.orbit import satellite_states, select_ephemerides
 from solver.model import SLIP, Ephemerides, Epoch
 from solver.signals import PRN_PER_SYSTEM, SIGNAL_COUNT, SYSTEMS
 from solver.timescale import NS
-from solver.track import track
 
 __all__ = ["BaseStream"]
 
@@ -65,9 +64,9 @@ class BaseStream:
         """The epochs of a recording, each as `complete` makes it."""
         if not epochs:
             return []
-        table = track(epochs)
+        sats, of = [epoch.sat for epoch in epochs], np.arange(len(epochs))
         has = np.zeros((len(epochs), len(SYSTEMS)), np.bool_)
-        has[np.repeat(np.arange(len(epochs)), np.diff(table.first_row)), table.sat // PRN_PER_SYSTEM] = True
+        has[np.repeat(of, list(map(len, sats))), np.concatenate(sats) // PRN_PER_SYSTEM] = True
         if (has == has[0]).all():  # nothing was lost
             return epochs
         return [self.complete(epoch, position_m, ephemerides) for epoch in epochs]

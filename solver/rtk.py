@@ -2,7 +2,7 @@
 
 `RtkOptions` says how, `RtkState` holds what is known so far of one rover, `process` takes one epoch of each receiver
 and answers with a `Fix`. The state is changed in place: it is the one mutable thing here, and belongs to one rover.
-The work is done by a few kernel calls (`solver.kernels.epoch`), during which other threads run.
+`process_all` takes a recording. The work is one kernel call (`solver.kernels.follow`), during which other threads run.
 
 An epoch goes through these steps (`docs/topics/ambiguity-resolution.md` tells why):
 pair the signals of rover and base; solve the code differences robustly; find slips; update the float filter (or, in
@@ -11,10 +11,10 @@ instantaneous mode, take this epoch alone); hold, search and test the integers; 
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,8 +174,11 @@ def process(
     """
     if options.moving_base:
         state.follow(base_position_ecef_m if base_now_m is None else base_now_m)
-    way = _Way(state, track([rover]), track([base]), base_position_ecef_m, ephemerides, options, workspace)
-    (fix,) = way.fixes(0, _FIRST, *way.follow(0, _FIRST))
+    way = _Way(
+        state, track([rover]), track([base]), _FIRST, base_position_ecef_m, ephemerides, options,
+        workspace or Workspace(),
+    )  # fmt: skip
+    (fix,) = way.follow().fixes()
     return fix
 
 
@@ -194,17 +197,23 @@ def process_all(
         ephemerides: Broadcast orbits and clocks.
         options: How.
     """
-    if not rover:
-        return
-    way = _Way(state, track(rover), track(base), base_ecef_m, ephemerides, options, None)
-    parts = [(first, base_of[first : first + _PART]) for first in range(0, len(rover), _PART)]
+    workspace = Workspace()
+
+    def part(first: int) -> _Way:
+        of = base_of[first : first + _PART]
+        needed = np.unique(np.maximum(of, 0))
+        some = track([base[place] for place in needed.tolist()])
+        of = np.where(of >= 0, np.searchsorted(needed, of), -1)
+        epochs = track(rover[first : first + _PART])
+        return _Way(state, epochs, some, of, base_ecef_m, ephemerides, options, workspace)
+
     with ThreadPoolExecutor(1, thread_name_prefix="rtk") as pool:
-        ahead = pool.submit(way.follow, *parts[0])
-        for place, (first, of) in enumerate(parts):
-            found, used = ahead.result()
-            if place + 1 < len(parts):  # the kernel goes on while others use what it has made
-                ahead = pool.submit(way.follow, *parts[place + 1])
-            yield from way.fixes(first, of, found, used)
+        running: Future[_Way] | None = None
+        for first in range(0, len(rover), _PART):
+            coming = part(first)  # while a kernel follows the last part
+            done, running = running.result() if running else None, pool.submit(coming.follow)
+            yield from done.fixes() if done else ()
+        yield from running.result().fixes() if running else ()
 
 
 @cache
@@ -240,43 +249,49 @@ def _locate_step() -> Address:
 
 
 class _Way:
-    """A rover's way through some epochs."""
+    """A rover's way through some epochs (n).
+
+    Args:
+        state: What is known of the rover; changed.
+        rover: Its epochs.
+        base: Epochs of the base.
+        base_of: (n,) which of them belongs to each of the rover's; negative: none does.
+        base_m: (3,) antenna of the base.
+        ephemerides: Broadcast orbits and clocks.
+        options: How.
+        workspace: Scratch arrays.
+    """
 
     def __init__(
-        self, state: RtkState, rover: Track, base: Track, base_m: Floats, ephemerides: Ephemerides,
-        options: RtkOptions, workspace: Workspace | None,
+        self, state: RtkState, rover: Track, base: Track, base_of: NDArray[np.int64], base_m: Floats,
+        ephemerides: Ephemerides, options: RtkOptions, workspace: Workspace,
     ) -> None:  # fmt: skip
-        self._state, self._options, self._work = state, options, (workspace or Workspace()).arrays
-        self._rover, self._base = Seen.of(rover), Seen.of(base)
+        self._state, self._options, self._work = state, options, workspace.arrays
+        self._rover, self._base, self._base_of = Seen.of(rover), Seen.of(base), base_of
         self._given = Given(options.record, options.signals, base_m, ephemerides.kepler, ephemerides.glonass)
+        self._found = np.empty(len(base_of), RESULT)
+        self._used = np.empty((len(base_of), SATELLITES_MAX), np.int16)
 
-    def follow(self, first: int, base_of: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int16]]:
-        """Results of some epochs from the first on, and the satellites of each."""
-        state, stop = self._state, first + len(base_of)
-        found, used = np.empty(len(base_of), RESULT), np.empty((len(base_of), SATELLITES_MAX), np.int16)
-        rover = self._rover._replace(
-            time_ns=self._rover.time_ns[first:stop], first_row=self._rover.first_row[first : stop + 1]
-        )
-        around = (rover, base_of, self._base, self._given)
+    def follow(self) -> Self:
+        """Let the kernel follow the rover, with room for as many states as it needs."""
+        state, around = self._state, (self._rover, self._base_of, self._base, self._given)
+        written = (self._work, self._found, self._used)
         if self._options.instantaneous:
-            known = Known(state.usage, state.record, state.filter)
-            follow_alone(_alone_steps(), *around, known, self._work, found, used)
-            return found, used
+            follow_alone(_alone_steps(), *around, Known(state.usage, state.record, state.filter), *written)
+            return self
         done, located = 0, False
         while True:
             known = Known(state.usage, state.record, state.filter)
-            done = follow(_filter_steps(), done, located, *around, known, self._work, found, used)
-            if done == len(base_of):
-                return found, used
-            state.reserve(int(found["states"][done]))
+            done = follow(_filter_steps(), done, located, *around, known, *written)
+            if done == len(self._base_of):
+                return self
+            state.reserve(int(self._found["states"][done]))
             located = True
 
-    def fixes(
-        self, first: int, base_of: NDArray[np.int64], found: NDArray[Any], used: NDArray[np.int16]
-    ) -> Iterator[Fix]:
-        """The fixes of what `follow` has found."""
-        for k, of in enumerate(base_of.tolist()):
-            result, time_ns = found[k], int(self._rover.time_ns[first + k])
+    def fixes(self) -> Iterator[Fix]:
+        """The fixes of what was found."""
+        for k, of in enumerate(self._base_of.tolist()):
+            result, time_ns = self._found[k], int(self._rover.time_ns[k])
             age_s = (time_ns - int(self._base.time_ns[of])) / NS if of >= 0 else math.inf
             if result["quality"] == Quality.NONE:
                 yield Fix(time_ns, Quality.NONE, self._reason(age_s, int(result["links"])))
@@ -288,7 +303,7 @@ class _Way:
                 position_covariance_m2=result["position_m2"],
                 velocity_ecef_mps=result["velocity_mps"],
                 velocity_covariance_m2s2=result["velocity_m2s2"],
-                satellites=used[k, : result["satellites"]].copy(),
+                satellites=self._used[k, : result["satellites"]].copy(),
                 age_s=age_s,
                 ratio=float(result["ratio"]),
             )

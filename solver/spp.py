@@ -76,7 +76,7 @@ def solve(
         previous: A recent fix of the same receiver: where to start, and its offsets between systems.
         index_of: (SATELLITE_COUNT,) ephemeris to use by satellite, so that base and rover share them; empty: choose.
     """
-    points, used = _solve(track([epoch]), 0, 1, ephemerides, options or SppOptions(), previous, index_of)
+    points, used = _solve(track([epoch]), ephemerides, options or SppOptions(), previous, index_of)
     return _fix(epoch.time_ns, points[0], used[0])
 
 
@@ -84,28 +84,26 @@ def solve_all(epochs: Sequence[Epoch], ephemerides: Ephemerides, options: SppOpt
     """The fixes of a recording, over all cores, as `solve` makes them from epoch to epoch."""
     if not epochs:
         return
-    table = track(epochs)
-    count = max(len(table) // _PART, 1)
-    bounds = [len(table) * part // count for part in range(count + 1)]
+    count = max(len(epochs) // _PART, 1)
+    bounds = [len(epochs) * part // count for part in range(count + 1)]
 
     def part(place: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         first, stop = bounds[place], bounds[place + 1]
         begin = max(first - _WARM_UP, 0)
-        points, used = _solve(table, begin, stop, ephemerides, options, None, _CHOOSE)
+        points, used = _solve(track(epochs[begin:stop]), ephemerides, options, None, _CHOOSE)
         return points[first - begin :], used[first - begin :]
 
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="single") as pool:
         for place, (points, used) in enumerate(pool.map(part, range(count))):
-            for row, time_ns in enumerate(table.time_ns[bounds[place] : bounds[place + 1]].tolist()):
-                yield _fix(time_ns, points[row], used[row])
+            for row, epoch in enumerate(epochs[bounds[place] : bounds[place + 1]]):
+                yield _fix(epoch.time_ns, points[row], used[row])
 
 
 def _solve(
-    table: Track, first: int, stop: int, ephemerides: Ephemerides, options: SppOptions, previous: Fix | None,
-    index_of: NDArray[np.int32],
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:  # fmt: skip
+    table: Track, ephemerides: Ephemerides, options: SppOptions, previous: Fix | None, index_of: NDArray[np.int32]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Points of some epochs (n,) and their satellites (n, SATELLITE_COUNT)."""
-    points, used = np.empty(stop - first, POINT), np.empty((stop - first, SATELLITE_COUNT), np.bool_)
+    points, used = np.empty(len(table), POINT), np.empty((len(table), SATELLITE_COUNT), np.bool_)
     before, before_ns = np.zeros(1, POINT), 0
     before["status"] = TOO_FEW
     if previous is not None and previous.quality:
@@ -121,7 +119,7 @@ def _solve(
         )
     )  # fmt: skip
     solve_points(
-        table.time_ns[first:stop], table.first_row[first : stop + 1], table.sat, table.signal, table.frequency_hz,
+        table.time_ns, table.first_row, table.sat, table.signal, table.frequency_hz,
         table.pseudorange_m, table.doppler_hz, table.cn0_dbhz, ephemerides.kepler, ephemerides.glonass, klobuchar,
         satellites, signals, index_of, how, before_ns, before, points, used,
     )  # fmt: skip
