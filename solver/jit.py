@@ -140,16 +140,23 @@ def _cache_of(module: str, root: str | None) -> str:
 @cache
 def _source_digest(module: str) -> str:
     """Name the sources of a module and of every project module that it imports, in turn."""
-    sources: dict[str, bytes] = {}
+    digests: dict[str, bytes] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name not in sources and (source := _source(name)) is not None:
-            sources[name] = source
+        if name not in digests and (digest := _digest(name)) is not None:
+            digests[name] = digest
             waiting += _project_imports(name)
-    if module not in sources:  # typed in at a prompt
+    if module not in digests:  # typed in at a prompt
         return "unsaved"
-    return hashlib.blake2b(b"".join(sources[name] for name in sorted(sources)), digest_size=10).hexdigest()
+    return hashlib.blake2b(b"".join(digests[name] for name in sorted(digests)), digest_size=10).hexdigest()
+
+
+@cache
+def _digest(module: str) -> bytes | None:
+    """That of the source of a module alone; None where there is no such file."""
+    source = _source(module)
+    return None if source is None else hashlib.blake2b(source).digest()
 
 
 @cache

@@ -1,8 +1,8 @@
-"""One epoch of relative positioning in a few kernel calls that `solver.rtk` strings together.
+"""One epoch of relative positioning in a few kernels that `solver.kernels.follow` strings together.
 
 `locate` forms the links. `predict` and `update` run the float filter over them, or `stand_alone` takes the epoch by
 itself; both end with a joint distribution of position and ambiguities. `fix` resolves these and writes the result. They
-are not one kernel since LLVM would translate each of them twice, and numba takes ever longer for ever longer functions.
+are not one kernel since numba takes ever longer for ever longer functions.
 
 The steps are those of `docs/topics/ambiguity-resolution.md`. What is known of a rover passes from epoch to epoch in a
 record of `KNOWN` and the arrays of `Filter`; what one epoch's steps pass on to each other is in a record of `NOW` and

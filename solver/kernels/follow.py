@@ -139,7 +139,8 @@ def _locate(
         given.glonass, given.signals, known.usage, given.options, known.record, known.filter, work,
     )  # fmt: skip
     found[k].links, found[k].satellites, found[k].states = count, satellites, states
-    used[k, :satellites] = work.sats[:satellites]
+    for place in range(satellites):  # not a slice of it: its check of shapes takes seconds to compile
+        used[k, place] = work.sats[place]
     return bool(count >= LINKS_MIN)
 
 

@@ -15,7 +15,7 @@ from solver import jit
 
 def forget() -> None:
     """Read the sources anew, as another process would."""
-    for known in (jit._source_digest, jit._source, jit._project_imports, jit._origin):
+    for known in (jit._source_digest, jit._digest, jit._source, jit._project_imports, jit._origin):
         known.cache_clear()
 
 
@@ -162,3 +162,10 @@ def test_a_kernel_is_called_by_its_address(tmp_path: Path) -> None:
     for compiled in ("True", "False"):
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == f"5 [1.0, 3.0, 3.0] {compiled}"
+
+
+def test_whether_a_module_was_compiled_shows_in_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert not jit.was_compiled("solver.kernels.geodesy")
+    Path(jit._cache_of("solver.kernels.geodesy", str(tmp_path))).mkdir()
+    assert jit.was_compiled("solver.kernels.geodesy")

@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from caster.codec.solution import read_pos
+from solver.model import Quality
 from solver.observed import Selection, take
 from solver.signals import BEIDOU, GALILEO, GPS, PRN_PER_SYSTEM
 from stations.cli import application
 from stations.commands.solve import spread
-from stations.solve import prepare, run
+from stations.solve import load_kernels, prepare, run
 from tests.caster.codec.rinex.samples import package_file
 from tests.solver.recordings import errors_enu_m
 
@@ -163,3 +164,19 @@ def test_options_of_files_take_any_number_of_them():
         "--rover", "a", "--rover", "b", "--base-position", "1", "-2", "3", "--nav", "c", "--nav", "d",
         "--interval", "1",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["single", "dgnss", "kinematic", "static", "none"])
+@pytest.mark.parametrize("instantaneous", [True, False])
+def test_an_epoch_of_nothing_loads_a_mode_s_kernels(mode, instantaneous, monkeypatch):
+    solved = []
+    monkeypatch.setattr("stations.solve.was_compiled", lambda module: module.startswith("solver.kernels."))
+    monkeypatch.setattr("stations.solve.run", lambda job: solved.extend(run(job)) or [])
+    load_kernels(mode, instantaneous)
+    assert [fix.quality for fix in solved] == [Quality.NONE] * (mode in ("single", "dgnss", "kinematic"))
+
+
+def test_nothing_is_compiled_ahead_of_the_files(monkeypatch):
+    monkeypatch.setattr("stations.solve.was_compiled", lambda module: False)
+    monkeypatch.setattr("stations.solve.run", lambda job: pytest.fail("solved"))
+    load_kernels("kinematic", False)
