@@ -2,7 +2,8 @@
 
 `RtkOptions` says how, `RtkState` holds what is known so far of one rover, `process` takes one epoch of each receiver
 and answers with a `Fix`. The state is changed in place: it is the one mutable thing here, and belongs to one rover.
-`process_all` takes a recording. The work is one kernel call (`solver.kernels.follow`), during which other threads run.
+`process_all` takes a recording. The work is done by a few kernel calls (`solver.kernels.epoch`), or for a recording by
+one for many epochs (`solver.kernels.follow`), during which other threads run.
 
 An epoch goes through these steps (`docs/topics/ambiguity-resolution.md` tells why):
 pair the signals of rover and base; solve the code differences robustly; find slips; update the float filter (or, in
@@ -22,8 +23,8 @@ from numpy.typing import NDArray
 from solver.jit import Address
 from solver.kernels import epoch, learning
 from solver.kernels.differencing import SATELLITES_MAX, Columns
-from solver.kernels.follow import AloneSteps, FilterSteps, Given, Known, Seen, follow, follow_alone
-from solver.kernels.rover import KNOWN, OPTIONS, RESULT, Filter, workspace
+from solver.kernels.follow import LINKS_MIN, AloneSteps, FilterSteps, Given, Known, Seen, follow, follow_alone
+from solver.kernels.rover import KNOWN, OPTIONS, RESULT, Filter, Work, workspace
 from solver.kernels.rtk import NOTE
 from solver.model import GLONASS_STATE, KEPLER, Ephemerides, Epoch, Fix, Quality
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM
@@ -39,7 +40,6 @@ _FIRST_STATES: Final = 96
 _SPARE_STATES: Final = 16
 _PART: Final = 256
 """Epochs of a rover that are followed at once."""
-_FIRST: Final = np.zeros(1, np.int64)
 
 
 def _all_signals() -> NDArray[np.bool_]:
@@ -172,14 +172,56 @@ def process(
     Returns:
         The position, in the frame of the base's; `Quality.NONE` and a reason where there is none.
     """
+    work = (workspace or Workspace()).arrays
     if options.moving_base:
         state.follow(base_position_ecef_m if base_now_m is None else base_now_m)
-    way = _Way(
-        state, track([rover]), track([base]), _FIRST, base_position_ecef_m, ephemerides, options,
-        workspace or Workspace(),
+    age_s, found = (rover.time_ns - base.time_ns) / NS, np.zeros(1, RESULT)
+    if abs(age_s) > options.age_max_s:
+        return _fix(rover.time_ns, age_s, options, found[0], work.sats)
+    count, satellites, states = epoch.locate(
+        rover.time_ns, Columns.of(rover), base.time_ns, Columns.of(base), base_position_ecef_m, ephemerides.kepler,
+        ephemerides.glonass, options.signals, state.usage, options.record, state.record, state.filter, work,
     )  # fmt: skip
-    (fix,) = way.follow().fixes()
-    return fix
+    found["links"], found["satellites"] = count, satellites
+    if count < LINKS_MIN:
+        return _fix(rover.time_ns, age_s, options, found[0], work.sats)
+    state.reserve(states)
+    if options.instantaneous:
+        _stand_alone(rover.time_ns, state, options, work, found)
+    else:
+        epoch.predict(rover.time_ns, options.record, state.record, state.filter, work, found)
+        left, held = epoch.update(options.record, state.record, state.filter, work)
+        epoch.fix(rover.time_ns, left, held, options.record, state.record, state.filter, work, found)
+    return _fix(rover.time_ns, age_s, options, found[0], work.sats)
+
+
+def _stand_alone(time_ns: int, state: RtkState, options: RtkOptions, work: Work, found: NDArray[Any]) -> None:
+    """Take an epoch by itself; where the ionosphere matters and integers are not sure, once more with less of it."""
+    for quiet in epoch.QUIETER:
+        left = epoch.stand_alone(quiet, options.record, state.record, work, found)
+        epoch.fix(time_ns, left, 0, options.record, state.record, state.filter, work, found)
+        if found["quality"][0] == Quality.FIX or not work.now["ionosphere_m"][0]:
+            return
+
+
+def _fix(time_ns: int, age_s: float, options: RtkOptions, result: Any, satellites: NDArray[np.int16]) -> Fix:
+    """The fix of a `RESULT`, or why there is none; `satellites` are those of the links, or more."""
+    if result["quality"] == Quality.NONE:
+        why = f"{result['links']} common signals with orbits above the mask"
+        if abs(age_s) > options.age_max_s:
+            why = "no base data yet" if math.isinf(age_s) else f"base data are {age_s:.0f} s old"
+        return Fix(time_ns, Quality.NONE, why)
+    return Fix(
+        time_ns,
+        Quality(result["quality"]),
+        position_ecef_m=result["position_m"],
+        position_covariance_m2=result["position_m2"],
+        velocity_ecef_mps=result["velocity_mps"],
+        velocity_covariance_m2s2=result["velocity_m2s2"],
+        satellites=satellites[: result["satellites"]].copy(),
+        age_s=age_s,
+        ratio=float(result["ratio"]),
+    )
 
 
 def process_all(
@@ -291,27 +333,6 @@ class _Way:
     def fixes(self) -> Iterator[Fix]:
         """The fixes of what was found."""
         for k, of in enumerate(self._base_of.tolist()):
-            result, time_ns = self._found[k], int(self._rover.time_ns[k])
+            time_ns = int(self._rover.time_ns[k])
             age_s = (time_ns - int(self._base.time_ns[of])) / NS if of >= 0 else math.inf
-            if result["quality"] == Quality.NONE:
-                yield Fix(time_ns, Quality.NONE, self._reason(age_s, int(result["links"])))
-                continue
-            yield Fix(
-                time_ns,
-                Quality(result["quality"]),
-                position_ecef_m=result["position_m"],
-                position_covariance_m2=result["position_m2"],
-                velocity_ecef_mps=result["velocity_mps"],
-                velocity_covariance_m2s2=result["velocity_m2s2"],
-                satellites=self._used[k, : result["satellites"]].copy(),
-                age_s=age_s,
-                ratio=float(result["ratio"]),
-            )
-
-    def _reason(self, age_s: float, links: int) -> str:
-        """Why there is no position."""
-        if math.isinf(age_s):
-            return "no base data yet"
-        if abs(age_s) > self._options.age_max_s:
-            return f"base data are {age_s:.0f} s old"
-        return f"{links} common signals with orbits above the mask"
+            yield _fix(time_ns, age_s, self._options, self._found[k], self._used[k])

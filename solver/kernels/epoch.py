@@ -1,4 +1,4 @@
-"""One epoch of relative positioning in a few kernels that `solver.kernels.follow` strings together.
+"""One epoch of relative positioning in a few kernels that `solver.rtk` strings together, for many epochs `follow`.
 
 `locate` forms the links. `predict` and `update` run the float filter over them, or `stand_alone` takes the epoch by
 itself; both end with a joint distribution of position and ambiguities. `fix` resolves these and writes the result. They
