@@ -49,6 +49,13 @@ def application(name: str = "") -> typer.Typer:
     return app
 
 
+def __getattr__(name: str) -> typer.Typer:
+    """`app`: that of all commands, made where somebody asks for it."""
+    if name != "app":
+        raise AttributeError(name)
+    return application()
+
+
 def _say_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version

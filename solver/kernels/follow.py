@@ -1,4 +1,4 @@
-"""A rover's way through many epochs in one kernel call: the steps of `epoch`, strung together as `process` does for one.
+"""A rover's way through many epochs in one kernel call: the steps of `epoch`, strung together as `solver.rtk` does.
 
 The steps are called by their addresses, so that they are compiled once, by themselves, and not again with their caller.
 numba takes 0.1 ms to hand addresses over, which is nothing for many epochs, and too much for one.

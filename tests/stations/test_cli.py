@@ -11,12 +11,8 @@ from click import Command, Group
 from typer.main import get_command
 from typer.testing import CliRunner
 
-<<<<<<< HEAD
-from stations.cli import app
+from stations.cli import app, application
 from tests.caster.codec.rinex.samples import package_file
-=======
-from stations.cli import application
->>>>>>> d7ce874 (Load compiled kernels without the compiler, and of the commands the one that is called)
 
 
 def commands(command: Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Command]]:
@@ -26,12 +22,12 @@ def commands(command: Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tu
         yield from commands(below, (*words, name))
 
 
-COMMANDS = dict(commands(get_command(application())))
+COMMANDS = dict(commands(get_command(app)))
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_tells_what_a_command_does_with_an_example(words: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(application(), [*words, "--help"], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     assert f"Example: dipper {' '.join(words)}".strip() in result.stdout
     assert COMMANDS[words].help
@@ -43,7 +39,6 @@ def test_every_option_is_explained(words: tuple[str, ...], command: Command) -> 
         assert getattr(parameter, "help", None), f"dipper {' '.join(words)}: {parameter.name}"
 
 
-<<<<<<< HEAD
 def test_it_says_which_version_it_is() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"Big Dipper {version('bigdipper')}\n")
@@ -68,20 +63,15 @@ def test_it_says_which_version_it_is() -> None:
 def test_what_no_command_can_work_with_is_wrong_usage(line: str, tmp_path: Path) -> None:
     environment = {"DIPPER_DATA_DIR": str(tmp_path)}
     assert CliRunner().invoke(app, line.split(), env=environment).exit_code == 2
-=======
-def test_what_is_no_command_is_wrong_usage() -> None:
-    assert CliRunner().invoke(application(), ["sing"]).exit_code == 2
->>>>>>> d7ce874 (Load compiled kernels without the compiler, and of the commands the one that is called)
 
 
 def test_the_first_screen_loads_neither_numba_nor_the_database() -> None:
-    program = "import sys; sys.argv[1:] = ['--help']; from stations.cli import application; "
-    look = "application()(standalone_mode=False); print({'numba', 'sqlalchemy', 'fastapi'} & set(sys.modules))"
+    program = "import sys; sys.argv[1:] = ['--help']; from stations.cli import app; app(standalone_mode=False)"
+    look = "; print({'numba', 'sqlalchemy', 'fastapi'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program + look], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("set()")
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     "line",
     [
@@ -108,16 +98,16 @@ def test_a_full_disk_is_one_line(words: list[str]) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(": No space left on device")
     assert "Traceback" not in done.stderr
-=======
+
+
 def test_a_command_that_is_called_loads_no_other() -> None:
-    program = "import sys; from stations.cli import application; application('solve'); "
+    program = "import sys; from stations.cli import application; application('sourcetable'); "
     look = "print([name for name in sys.modules if name.startswith('stations.commands.')])"
     done = subprocess.run([sys.executable, "-c", program + look], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['stations.commands.solve']"
+    assert done.stdout.strip() == "['stations.commands.sourcetable']"
 
 
 @pytest.mark.parametrize("name", ["solve", "check-config", "account"])
 def test_a_command_by_itself_is_called_by_its_name(name: str) -> None:
     result = CliRunner().invoke(application(name), [name, "--help"], env={"COLUMNS": "200"})
     assert f"Usage: dipper {name}" in result.stdout
->>>>>>> d7ce874 (Load compiled kernels without the compiler, and of the commands the one that is called)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import stations.plots
 from caster.errors import ConfigError, SourceError
 from solver.model import Fix, Quality
-from stations.cli import application
+from stations.cli import app
 from stations.plots import check_plotting, plot_fixes
 from tests.caster.codec.rinex.samples import package_file
 
@@ -30,8 +30,7 @@ def picture_size(data):
 @pytest.mark.parametrize("mode", ["single", "kinematic", "static"])
 def test_every_mode_draws_a_figure(tmp_path, mode):
     path = tmp_path / "figure.png"
-    words = [*WORDS, "--mode", mode, "--output", str(tmp_path / "o.pos"), "--plot", str(path)]
-    result = CliRunner().invoke(application(), words)
+    result = CliRunner().invoke(app, [*WORDS, "--mode", mode, "--output", str(tmp_path / "o.pos"), "--plot", str(path)])
     assert result.exit_code == 0, result.output
     data = path.read_bytes()
     assert picture_size(data) == (1320, 1100)
@@ -40,7 +39,7 @@ def test_every_mode_draws_a_figure(tmp_path, mode):
 
 def test_a_figure_without_matplotlib_is_refused_before_anything_is_solved(monkeypatch, tmp_path):
     monkeypatch.setattr(stations.plots.importlib.util, "find_spec", lambda name: None)
-    result = CliRunner().invoke(application(), [*WORDS, "--mode", "single", "--plot", str(tmp_path / "figure.png")])
+    result = CliRunner().invoke(app, [*WORDS, "--mode", "single", "--plot", str(tmp_path / "figure.png")])
     assert result.exit_code != 0
     assert "pip install matplotlib" in str(result.exception)
 

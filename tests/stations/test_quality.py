@@ -8,7 +8,7 @@ from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.model import SLIP, Ephemerides, Epoch
 from solver.signals import frequency_hz, satellite, signal, signal_name
 from solver.timescale import NS, from_week
-from stations.cli import application
+from stations.cli import app
 from stations.quality import Report, examine
 from stations.recordings import Session
 from tests.caster.codec.rinex.samples import package_file
@@ -91,7 +91,7 @@ def test_a_real_stations_position_is_near_the_stated_one(shared_data: Path) -> N
 
 
 def test_the_command_prints_a_row_for_each_signal() -> None:
-    result = CliRunner().invoke(application(), ["station", "check", str(package_file("cssrlib", "data/SEPT078M1.21O"))])
+    result = CliRunner().invoke(app, ["station", "check", str(package_file("cssrlib", "data/SEPT078M1.21O"))])
     assert result.exit_code == 0, result.output
     for name in ("G1C", "G2W", "E5Q", "J1C", "60 epochs", "single positions"):
         assert name in result.output

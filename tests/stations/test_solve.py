@@ -12,7 +12,7 @@ from caster.codec.solution import read_pos
 from solver.model import Quality
 from solver.observed import Selection, take
 from solver.signals import BEIDOU, GALILEO, GPS, PRN_PER_SYSTEM
-from stations.cli import application
+from stations.cli import app
 from stations.commands.solve import spread
 from stations.solve import load_kernels, prepare, run
 from tests.caster.codec.rinex.samples import package_file
@@ -28,7 +28,7 @@ def folder(shared_data) -> Path:
 
 
 def solve(*words: object):
-    return CliRunner().invoke(application(), ["solve", *map(str, words)])
+    return CliRunner().invoke(app, ["solve", *map(str, words)])
 
 
 def test_dgnss_of_rinex_files_is_a_solution_file_of_every_tenth_epoch(folder, tmp_path):

@@ -9,7 +9,7 @@ from caster.errors import FormatError
 from solver.kernels.geodesy import ecef_from_geodetic, enu_axes, geodetic_from_ecef
 from solver.model import Quality
 from solver.observed import Selection
-from stations.cli import application
+from stations.cli import app
 from stations.solve import prepare, run
 from stations.static import antennas_of, average_singles, enu_deviations_m, solve_session
 from tests.caster.codec.antex_sample import SAMPLE
@@ -78,7 +78,7 @@ def test_the_command_writes_one_position_that_other_programs_read(tmp_path):
     )
     words = ["solve", "--mode", "static", "--rover", rover, "--base", base, "--nav", nav, "--systems", "GEJ"]
     place = ["--base-position", *map(str, FUJISAWA_BASE)]
-    result = CliRunner().invoke(application(), [*words, *place, "--output", str(out)])
+    result = CliRunner().invoke(app, [*words, *place, "--output", str(out)])
     assert result.exit_code == 0, result.output
     solution = read_pos(out.read_text())
     assert solution.quality.tolist() == [Quality.FIX]

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from solver.model import Quality
-from stations.cli import application
+from stations.cli import app
 from stations.survey import Bases, report, survey
 from tests.caster.codec.rinex.samples import package_file
 
@@ -62,14 +62,14 @@ def test_several_bases_are_adjusted_and_the_one_astray_is_named(shared_data):
     (["--plate", "CHINA"], "AMUR"),
 ])  # fmt: skip
 def test_wrong_usage_is_told(words, told):
-    result = CliRunner().invoke(application(), ["station", "survey", str(ROVER), *words], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, ["station", "survey", str(ROVER), *words], env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert told in result.output
 
 
 def test_the_command_prints_coordinates_covariance_and_frame():
     words = ["station", "survey", str(ROVER), "--nav", str(NAV), "--to", "CGCS2000"]
-    result = CliRunner().invoke(application(), words)
+    result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     for text in (
         "by single positions: single",
@@ -83,7 +83,7 @@ def test_the_command_prints_coordinates_covariance_and_frame():
 
 def test_an_option_of_files_takes_several_of_them():
     words = ["station", "survey", str(ROVER), "--base", str(BASE), str(BASE), "--nav", str(NAV)]
-    result = CliRunner().invoke(application(), words)
+    result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     assert result.output.count("base 3034078M1.21O: ") == 2
     assert "which was not stated (--frame)" in result.output

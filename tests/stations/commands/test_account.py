@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stations.cli import application
+from stations.cli import app
 
 
 def dipper(data_dir: Path, *arguments: str, stdin: str = "") -> tuple[int, str]:
-    result = CliRunner().invoke(application(), [*arguments, "--data-dir", str(data_dir)], input=stdin)
+    result = CliRunner().invoke(app, [*arguments, "--data-dir", str(data_dir)], input=stdin)
     return result.exit_code, result.output if result.exit_code != 1 else str(result.exception)
 
 

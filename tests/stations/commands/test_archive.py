@@ -9,7 +9,7 @@ from caster.archive import Archive
 from caster.config import ArchiveConfig
 from caster.errors import SourceError
 from caster.hub import Mount
-from stations.cli import application
+from stations.cli import app
 from tests.captures import frames_of
 from tests.caster.conftest import frame
 
@@ -29,7 +29,7 @@ def keep(data_dir: Path, frames: list[bytes]) -> None:
 
 
 def dipper(*arguments: object) -> str:
-    result = CliRunner().invoke(application(), ["archive", *map(str, arguments)], catch_exceptions=False)
+    result = CliRunner().invoke(app, ["archive", *map(str, arguments)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -58,7 +58,6 @@ def test_what_there_is_not_and_what_cannot_be_written_are_named(data_dir: Path, 
     with pytest.raises(SourceError, match="OTHER: nothing in the archive"):
         dipper("export", "OTHER", "--output", tmp_path / "a", "--data-dir", data_dir)
     arguments = ["archive", "export", "STR1", "--format", "rtcm", "--data-dir", str(data_dir)]
-    result = CliRunner().invoke(application(), [*arguments, "--output", str(tmp_path / "no" / "a")])
+    result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "no" / "a")])
     assert "No such file" in str(result.exception) and "no/a" in str(result.exception)
-    wrong = ["archive", "export", "STR1", "--output", "a", "--format", "x"]
-    assert CliRunner().invoke(application(), wrong).exit_code == 2
+    assert CliRunner().invoke(app, ["archive", "export", "STR1", "--output", "a", "--format", "x"]).exit_code == 2

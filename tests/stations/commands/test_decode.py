@@ -15,7 +15,7 @@ from caster.codec.rinex.observation import ObservationFile
 from caster.codec.rtcm import Message, encode, make_frame
 from caster.errors import DipperError
 from solver.timescale import to_datetime
-from stations.cli import application
+from stations.cli import app
 from tests.caster.codec.test_sbf import block, measured
 
 STATION = {"itrf_year": 0, "gps": 1, "glonass": 1, "galileo": 1, "virtual": 0, "single_oscillator": 0, "reserved": 0,
@@ -24,7 +24,7 @@ STATION_FRAME = encode(Message(1006, STATION | {"antenna_height_m": 1.5}))
 
 
 def run(*arguments: object) -> str:
-    result = CliRunner().invoke(application(), ["decode", *map(str, arguments)], catch_exceptions=False)
+    result = CliRunner().invoke(app, ["decode", *map(str, arguments)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 

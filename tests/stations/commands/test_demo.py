@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from caster.errors import SourceError
 from stations import demo
-from stations.cli import application
+from stations.cli import app
 from stations.demo import BASE, Answers, find_recordings
 from tests.stations.conftest import heed_interrupts
 
@@ -50,7 +50,7 @@ def test_without_the_recordings_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(demo, "PACKAGE", "no_such_package")
     with pytest.raises(SourceError, match=r"pip install --no-deps gnss-benchmark==2\.3\.0"):
         find_recordings()
-    result = CliRunner().invoke(application(), ["demo", "--seconds", "1"])
+    result = CliRunner().invoke(app, ["demo", "--seconds", "1"])
     assert isinstance(result.exception, SourceError)
 
 
