@@ -101,10 +101,10 @@ def test_a_full_disk_is_one_line(words: list[str]) -> None:
 
 
 def test_a_command_that_is_called_loads_no_other() -> None:
-    program = "import sys; from stations.cli import application; application('sourcetable'); "
+    program = "import sys; from stations.cli import application; application('check-config'); "
     look = "print([name for name in sys.modules if name.startswith('stations.commands.')])"
     done = subprocess.run([sys.executable, "-c", program + look], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['stations.commands.sourcetable']"
+    assert done.stdout.strip() == "['stations.commands.check_config']"
 
 
 @pytest.mark.parametrize("name", ["solve", "check-config", "account"])
