@@ -7,13 +7,16 @@ how late they are, NMEA fixes by state.
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
+from pynmeagps import NMEAReader
+from pynmeagps.exceptions import NMEAMessageError, NMEAParseError, NMEATypeError
+
 from caster.codec.ntrip import (
-    GgaExtractor,
     Refused,
     ReplyReader,
     StreamData,
@@ -33,6 +36,8 @@ GGA_EVERY_S: Final = 10.0
 """As receivers do; casters forget a rover's place after some minutes."""
 AFTER_UPLOAD_S: Final = 5.0
 """How long answers are waited for when the upload is through."""
+_SENTENCE: Final = re.compile(rb"\$[A-Z]{3,6},[ -#%-~]{0,240}\r?\n")
+_SENTENCE_MAX: Final = 256
 _QUALITY: Final = {0: "none", 1: "single", 2: "dgnss", 4: "fix", 5: "float", 6: "estimated"}
 
 
@@ -55,6 +60,8 @@ class Tally:
         epochs: Distinct observation epochs, by their time tags.
         steps_s: The steps between them.
         latencies_s: Age of each epoch when it came, where it is less than a minute: recordings have none.
+        sentences: NMEA sentences by kind, such as "GGA".
+        bad_sentences: Those that pynmeagps refuses, for their checksum or what they say.
         fixes: GGA sentences by fix state.
         last_gga: The last one, without its line end.
     """
@@ -64,10 +71,12 @@ class Tally:
     epochs: int = 0
     steps_s: list[float] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
+    sentences: Counter[str] = field(default_factory=Counter)
+    bad_sentences: int = 0
     fixes: Counter[str] = field(default_factory=Counter)
     last_gga: str = ""
     _frames: FrameReader = field(default_factory=FrameReader)
-    _sentences: GgaExtractor = field(default_factory=GgaExtractor)
+    _text: bytes = b""
     _last_s: float | None = None
 
     def take(self, data: bytes, now_tow_s: float | None = None) -> None:
@@ -83,9 +92,25 @@ class Tally:
             tow_s = frame_tow_s(frame)
             if tow_s is not None and tow_s != self._last_s:
                 self._take_epoch(tow_s, now_tow_s)
-        for gga in self._sentences.receive_data(data):
-            self.fixes[_QUALITY.get(gga.quality, str(gga.quality))] += 1
-            self.last_gga = gga.line.decode("ascii", "replace")
+        self._text += data
+        place = 0
+        for found in _SENTENCE.finditer(self._text):
+            place = found.end()
+            self._take_sentence(found[0])
+        self._text = self._text[place:][-_SENTENCE_MAX:]
+
+    def _take_sentence(self, line: bytes) -> None:
+        try:
+            message = NMEAReader.parse(line)
+        except (NMEAMessageError, NMEAParseError, NMEATypeError, ValueError):
+            message = None
+        if message is None:
+            self.bad_sentences += 1
+            return
+        self.sentences[message.msgID] += 1
+        if message.msgID == "GGA":
+            self.fixes[_QUALITY.get(message.quality, str(message.quality))] += 1
+            self.last_gga = line.decode("ascii").rstrip()
 
     def _take_epoch(self, tow_s: float, now_tow_s: float | None) -> None:
         self.epochs += 1
@@ -126,6 +151,9 @@ class Tally:
             ordered = sorted(self.latencies_s)
             median, worst = ordered[len(ordered) // 2], ordered[-1]
             lines.append(f"latency   median {median:.2f} s, worst {worst:.2f} s")
+        if self.sentences or self.bad_sentences:
+            kinds = "  ".join(f"{kind}: {count}" for kind, count in sorted(self.sentences.items()))
+            lines.append(f"sentences {kinds}{f'  bad: {self.bad_sentences}' if self.bad_sentences else ''}")
         if self.fixes:
             total = sum(self.fixes.values())
             states = "  ".join(f"{state}: {count}" for state, count in self.fixes.most_common())
