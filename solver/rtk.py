@@ -70,7 +70,6 @@ class RtkOptions:
         doppler_noise_mps: The same of Doppler.
         phase_memory_s: How long errors of the carriers last.
         code_memory_s: How long those of the codes do.
-        thickness_m: Zenith ionosphere at L1 over both ends, 1 sigma.
         ionosphere_ppm: Differential zenith ionosphere, 1 sigma, mm per km of baseline.
         zenith_ppm: Differential zenith wet delay, 1 sigma, mm per km of baseline.
         record: (1,) of x: the same for the kernels.
@@ -93,7 +92,6 @@ class RtkOptions:
     doppler_noise_mps: float = 0.05
     phase_memory_s: float = 30.0
     code_memory_s: float = 100.0
-    thickness_m: float = 3.0
     ionosphere_ppm: float = 0.5
     zenith_ppm: float = 0.2
     record: NDArray[Any] = field(init=False, repr=False, compare=False)
@@ -180,7 +178,8 @@ def process(
         return _fix(rover.time_ns, age_s, options, found[0], work.sats)
     count, satellites, states = epoch.locate(
         rover.time_ns, Columns.of(rover), base.time_ns, Columns.of(base), base_position_ecef_m, ephemerides.kepler,
-        ephemerides.glonass, options.signals, state.usage, options.record, state.record, state.filter, work,
+        ephemerides.glonass, ephemerides.klobuchar_gps, ephemerides.klobuchar_beidou, options.signals, state.usage,
+        options.record, state.record, state.filter, work,
     )  # fmt: skip
     found["links"], found["satellites"] = count, satellites
     if count < LINKS_MIN:
@@ -285,8 +284,9 @@ def _alone_steps() -> AloneSteps:
 def _locate_step() -> Address:
     rows = Columns.of(Epoch(0, *(np.empty(0, kind) for kind in "hhddddffB")))
     return Address(
-        epoch.locate, 0, rows, 0, rows, np.zeros(3), np.empty(0, KEPLER), np.empty(0, GLONASS_STATE), _all_signals(),
-        RtkState().usage, np.zeros(1, OPTIONS), np.zeros(1, KNOWN), _empty_filter(1), workspace(),
+        epoch.locate, 0, rows, 0, rows, np.zeros(3), np.empty(0, KEPLER), np.empty(0, GLONASS_STATE), np.zeros(8),
+        np.zeros(8), _all_signals(), RtkState().usage, np.zeros(1, OPTIONS), np.zeros(1, KNOWN), _empty_filter(1),
+        workspace(),
     )  # fmt: skip
 
 
@@ -310,7 +310,10 @@ class _Way:
     ) -> None:  # fmt: skip
         self._state, self._options, self._work = state, options, workspace.arrays
         self._rover, self._base, self._base_of = Seen.of(rover), Seen.of(base), base_of
-        self._given = Given(options.record, options.signals, base_m, ephemerides.kepler, ephemerides.glonass)
+        self._given = Given(
+            options.record, options.signals, base_m, ephemerides.kepler, ephemerides.glonass,
+            ephemerides.klobuchar_gps, ephemerides.klobuchar_beidou,
+        )  # fmt: skip
         self._found = np.empty(len(base_of), RESULT)
         self._used = np.empty((len(base_of), SATELLITES_MAX), np.int16)
 

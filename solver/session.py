@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from solver.antenna import Antenna, range_correction_m
 from solver.kernels import differencing, rtk
-from solver.kernels.atmosphere import slant_ionosphere
+from solver.kernels.atmosphere import overhead_ionosphere
 from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.kernels.orbit import is_beidou_geo, satellite_states, select_ephemerides, travel
 from solver.kernels.static import ROW, ROWS_MAX, arcs_of_phases
@@ -109,7 +109,7 @@ def approximate_position(pairs: list[tuple[Epoch, Epoch]], measuring: "Measuring
 class Session:
     """All rows of a session; see `solver.kernels.static`.
 
-    `ionosphere_m` is the most zenith delay at L1 by the broadcast model.
+    `ionosphere_m` is how far the expected zenith delay at L1 over both ends may be off, 1 sigma.
     """
 
     time_ns: NDArray[np.int64]
@@ -150,6 +150,7 @@ class Measuring:
         )  # fmt: skip
         self.measured += 1
         known, sats, index = self.ephemerides, self.sats[:places], self.index[:places]
+        thickness_m, _ = self._overhead_ionosphere(rover.time_ns)
         select_ephemerides(known.kepler, known.glonass, rover.time_ns, sats, index)
         for which, epoch in enumerate(pair):
             codes = epoch.pseudorange_m[self.code_rows[:places, which]]
@@ -159,7 +160,7 @@ class Measuring:
             self.states[0], self.states[1], self.links,
         )  # fmt: skip
         differencing.link_observations(
-            count, differencing.Columns.of(rover), differencing.Columns.of(base), self.noise, self.links
+            count, differencing.Columns.of(rover), differencing.Columns.of(base), self.noise, thickness_m, self.links
         )
         links: NDArray[Any] = self.links[:count]
         low = links["elevation"] >= self.options.elevation_mask_rad
@@ -202,18 +203,18 @@ class Measuring:
         first = np.searchsorted(rows["epoch"], np.arange(len(time_ns) + 1))
         return Session(
             time_ns, first, rows, int(rows["group"].max()) + 1, arcs, self._standing(), origin_m, self.base_m,
-            self._thickest_ionosphere_m(time_ns),
+            self._unsure_ionosphere_m(time_ns),
         )  # fmt: skip
 
-    def _thickest_ionosphere_m(self, time_ns: NDArray[np.int64]) -> float:
-        """The most that the broadcast model has of zenith delay at L1 over the base, in looks an hour apart."""
-        known = self.ephemerides
-        latitude, longitude, _ = geodetic_from_ecef(*self.base_m.tolist())
+    def _overhead_ionosphere(self, time_ns: int) -> tuple[float, float]:
+        """Zenith delay at L1 that is expected over the base, and how far it may be off (1 sigma)."""
+        known, (x_m, y_m, z_m) = self.ephemerides, self.base_m.tolist()
+        return overhead_ionosphere(time_ns, x_m, y_m, z_m, known.klobuchar_gps, known.klobuchar_beidou)
+
+    def _unsure_ionosphere_m(self, time_ns: NDArray[np.int64]) -> float:
+        """The most that it may be off, in looks an hour apart."""
         looks = range(int(time_ns[0]), int(time_ns[-1]) + _LOOK_NS, _LOOK_NS)
-        return max(
-            slant_ionosphere(look, latitude, longitude, 0.0, 0.5 * math.pi, known.klobuchar_gps, known.klobuchar_beidou)
-            for look in looks
-        )
+        return max(self._overhead_ionosphere(look)[1] for look in looks)
 
     def _correct_antennas(self, links: NDArray[Any], origin_m: Floats, antennas: tuple[Antenna, Antenna]) -> None:
         """Move what was measured to the antennas' reference points."""

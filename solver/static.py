@@ -257,7 +257,7 @@ class _Adjustment:
             _observe(normal, {base + k: 1.0, base + k - 1: -1.0}, walk_m2)
 
     def _observe_ionosphere(self, normal: Floats) -> None:
-        """What is known of the zenith ionosphere over both ends: how thick it may get (1 sigma); it changes in hours.
+        """What is known of the zenith ionosphere over both ends beyond the expected (1 sigma); it changes in hours.
 
         Left out, it shortens baselines by up to 2 ppm (Georgiadou 1988a): an ionosphere that is the same
         over both is seen at different elevations.

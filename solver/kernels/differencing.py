@@ -325,7 +325,9 @@ def expected_ranges(time_ns: int, receiver_m: Float64Array, states: Float64Array
 
 
 @part
-def link_observations(count: int, rover: Columns, base: Columns, noise: Float64Array, links: Records) -> None:
+def link_observations(
+    count: int, rover: Columns, base: Columns, noise: Float64Array, thickness_m: float, links: Records
+) -> None:
     """Turn the modelled differences of `link_geometry` into observed less modelled ones, and set their variances.
 
     A zenith-and-slant law times one of C/N0: sigma² = a² (1 + 1 / sin² elevation) (1 + 10^((c - C/N0) / 10)), the
@@ -336,6 +338,7 @@ def link_observations(count: int, rover: Columns, base: Columns, noise: Float64A
         rover: The rover's rows.
         base: The base's.
         noise: (3,) a of the phase and of the code (m), c (dBHz).
+        thickness_m: Zenith ionosphere at L1 that both ends share.
         links: (count,) completed.
     """
     for k in range(count):
@@ -345,8 +348,9 @@ def link_observations(count: int, rover: Columns, base: Columns, noise: Float64A
         links[k].wavelength_m = wavelength
         links[k].ionosphere = (_L1_HZ / frequency_hz) ** 2
         links[k].channel = _glonass_channel(links[k].sat, links[k].rank, frequency_hz)
-        links[k].code_m = rover.pseudorange_m[i] - base.pseudorange_m[j] - links[k].code_m
-        links[k].phase_m = (rover.phase_cycles[i] - base.phase_cycles[j]) * wavelength - links[k].phase_m
+        delay = thickness_m * links[k].ionosphere * (links[k].slant - links[k].slant_base)
+        links[k].code_m = rover.pseudorange_m[i] - base.pseudorange_m[j] - links[k].code_m - delay
+        links[k].phase_m = (rover.phase_cycles[i] - base.phase_cycles[j]) * wavelength - links[k].phase_m + delay
         links[k].rate_mps = -rover.doppler_hz[i] * wavelength - links[k].rate_mps
         links[k].flags = rover.flags[i] | base.flags[j]
         lock, base_lock = rover.lock_s[i], base.lock_s[j]

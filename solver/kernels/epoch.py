@@ -17,6 +17,7 @@ import numpy as np
 from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.jit import kernel, part
 from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
+from solver.kernels.atmosphere import overhead_ionosphere
 from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals
 from solver.kernels.fixing import (
     RATIO,
@@ -131,8 +132,8 @@ THICKNESS_S: Final = 14_400.0
 @kernel
 def locate(
     time_ns: int, rover: Columns, base_time_ns: int, base: Columns, base_m: Float64Array, kepler: Records,
-    glonass: Records, signals: Bools, usage: Float64Array, options: Records, state: Records, filter_: Filter,
-    work: Work,
+    glonass: Records, klobuchar_gps: Float64Array, klobuchar_beidou: Float64Array, signals: Bools, usage: Float64Array,
+    options: Records, state: Records, filter_: Filter, work: Work,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Pair rover and base, find an approximate position by the codes, and keep the links above the mask there.
 
@@ -144,6 +145,8 @@ def locate(
         base_m: (3,) the base's antenna.
         kepler: Broadcast orbits and clocks.
         glonass: The same as state vectors.
+        klobuchar_gps: (8,) broadcast ionosphere; NaN: not known.
+        klobuchar_beidou: (8,) the same of BeiDou.
         signals: (SIGNAL_COUNT,) signals of the rover that may be used.
         usage: Memory of `pair_signals`.
         options: (1,) of `OPTIONS`.
@@ -177,13 +180,16 @@ def locate(
     follows = math.isfinite(known.origin_m[0]) and now.dt_s <= KNOWN_S
     for axis in range(3):
         now.origin_m[axis] = known.origin_m[axis] + now.dt_s * filter_.x[VELOCITY + axis] if follows else base_m[axis]
+    now.thickness_m, now.thickness_sigma_m = overhead_ionosphere(
+        time_ns, base_m[0], base_m[1], base_m[2], klobuchar_gps, klobuchar_beidou
+    )
     noise, factors = np.empty(3), np.empty(2)  # not np.array of a list, which takes seconds to compile
     noise[0], noise[1], noise[2] = how.phase_noise_m, how.code_noise_m, NOISE_DBHZ
     for _ in range(5):
         link_geometry(
             time_ns, base_time_ns, count, places, now.origin_m, base_m, work.rover_states, work.base_states, work.links
         )
-        link_observations(count, rover, base, noise, work.links)
+        link_observations(count, rover, base, noise, now.thickness_m, work.links)
         redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
         if redundancy < 0:
             return 0, 0, 0
@@ -462,9 +468,8 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
             reset_state(known.count, x, p, axis, work.position[axis], REACH_M**2)
             reset_state(known.count, x, p, 3 + axis, 0.0, REACH_M**2)
     decay_atmosphere(known.count, dt_s, now.ionosphere_m, IONOSPHERE_S, now.zenith_m, ZENITH_S, x, p, keys)
-    decay_states(
-        known.count, COMMON_IONOSPHERE, COMMON_IONOSPHERE + 1, math.exp(-dt_s / THICKNESS_S), how.thickness_m**2, x, p
-    )
+    keep = math.exp(-dt_s / THICKNESS_S)
+    decay_states(known.count, COMMON_IONOSPHERE, COMMON_IONOSPHERE + 1, keep, now.thickness_sigma_m**2, x, p)
     shift, shift_m2 = np.empty(3), np.empty((3, 3))
     time_differences(
         count, work.links, time_ns, previous_ns, work.ambiguity, notes, SLIP_M, work.slipped, shift, shift_m2
@@ -493,7 +498,7 @@ def _start(how: Record, known: Record, now: Record, position: Float64Array, x: F
         p[3 + axis, 3 + axis] = 0.0 if how.static else REACH_M**2
     for end in range(2):
         p[6 + end, 6 + end] = now.zenith_m**2
-    p[COMMON_IONOSPHERE, COMMON_IONOSPHERE] = how.thickness_m**2
+    p[COMMON_IONOSPHERE, COMMON_IONOSPHERE] = now.thickness_sigma_m**2
     recall_channels(known, how.channel_bias_m, x, p)
 
 

@@ -34,13 +34,15 @@ class Seen(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What does not change: (1,) of `OPTIONS`; signals that may be used; the base's antenna; broadcast orbits."""
+    """What does not change: (1,) of `OPTIONS`; signals that may be used; the base's antenna; what is broadcast."""
 
     options: Records
     signals: Bools
     base_m: Float64Array
     kepler: Records
     glonass: Records
+    klobuchar_gps: Float64Array
+    klobuchar_beidou: Float64Array
 
 
 class Known(NamedTuple):
@@ -137,7 +139,8 @@ def _locate(
         return False
     count, satellites, states = locate(
         rover.time_ns[k], _rows(rover, k), base.time_ns[of], _rows(base, of), given.base_m, given.kepler,
-        given.glonass, given.signals, known.usage, given.options, known.record, known.filter, work,
+        given.glonass, given.klobuchar_gps, given.klobuchar_beidou, given.signals, known.usage, given.options,
+        known.record, known.filter, work,
     )  # fmt: skip
     found[k].links, found[k].satellites, found[k].states = count, satellites, states
     for place in range(satellites):  # not a slice of it: its check of shapes takes seconds to compile

@@ -1,9 +1,10 @@
 """The float filter of relative positioning: a Kalman filter whose state grows and shrinks with the satellites.
 
 State: eleven places that are always there (`POSITION` as an offset from the epoch's approximate position, `VELOCITY`,
-the wet zenith delays of rover and base, a phase bias for each GLONASS channel number in two bands, the zenith
-ionosphere over both), then one for each single-differenced ambiguity (cycles) and, on longer baselines, one for the
-differential slant ionosphere of each satellite (m at L1). Each of these has a key: the link's key, or `ionosphere_key`.
+the wet zenith delays of rover and base, a phase bias for each GLONASS channel number in two bands, what the zenith
+ionosphere over both has beyond the expected), then one for each single-differenced ambiguity (cycles) and, on longer
+baselines, one for the differential slant ionosphere of each satellite (m at L1). Each of these has a key: the link's
+key, or `ionosphere_key`.
 
 Measurements are taken one at a time. Every group has a free offset in every epoch (`differencing`): the group's first
 measurement tells what it is, whatever the states are, and thereby tells nothing of the states; all others are compared

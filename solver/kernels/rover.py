@@ -32,7 +32,6 @@ OPTIONS: Final = np.dtype(
         ("doppler_noise_mps", np.float64),
         ("phase_memory_s", np.float64),
         ("code_memory_s", np.float64),
-        ("thickness_m", np.float64),
         ("ionosphere_ppm", np.float64),
         ("zenith_ppm", np.float64),
     ]
@@ -66,6 +65,8 @@ NOW: Final = np.dtype(
         ("baseline_m", np.float64),
         ("delay_m", np.float64),  # zenith ionosphere, 1 sigma
         ("ionosphere_m", np.float64),  # the same; 0: too little to be a state
+        ("thickness_m", np.float64),  # zenith ionosphere at L1 that both ends share, as expected
+        ("thickness_sigma_m", np.float64),  # how far that may be off
         ("zenith_m", np.float64),  # either end's wet zenith delay beyond the model, 1 sigma
         ("code_scale", np.float64),  # variance factor of this epoch's codes
         ("phase_scale", np.float64),  # variance factor that this epoch's carriers were given

@@ -1,11 +1,11 @@
 """A static baseline's normal equations, epoch by epoch, without the parameters that live for one epoch only.
 
-Unknowns of the whole session: the rover's position, at knots in time the zenith wet delays and the ionosphere over
-both, an ambiguity for each arc of a carrier. Those of one epoch are removed exactly rather than solved for: each
-group's offset (clocks and biases) and each satellite's differential ionosphere, which has a prior. With W the weights
-that are left when the ionosphere is taken for correlated noise, and B the rows' groups, P = W - W B (Bᵀ W B)⁻¹ Bᵀ W is
-the weight matrix of the epoch, and the normal equations are the sum of Aᵀ P A (Schur complement; Förstner and Wrobel
-2016, section 4.2.6).
+Unknowns of the whole session: the rover's position, at knots in time the zenith wet delays and what the ionosphere over
+both has beyond the expected, an ambiguity for each arc of a carrier. Those of one epoch are removed exactly rather than
+solved for: each group's offset (clocks and biases) and each satellite's differential ionosphere, which has a prior.
+With W the weights that are left when the ionosphere is taken for correlated noise, and B the rows' groups,
+P = W - W B (Bᵀ W B)⁻¹ Bᵀ W is the weight matrix of the epoch, and the normal equations are the sum of Aᵀ P A (Schur
+complement; Förstner and Wrobel 2016, section 4.2.6).
 """
 
 import math

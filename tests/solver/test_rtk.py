@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from solver.kernels.atmosphere import overhead_ionosphere
 from solver.kernels.epoch import recall_channels
 from solver.kernels.fixing import COUNT, NORM
 from solver.kernels.kalman import CHANNEL_BIAS
@@ -25,6 +26,9 @@ _SPEC.loader.exec_module(baseline)
 
 KNOWN = baseline.ephemerides()
 BASE = baseline.Receiver(baseline.BASE_M, seed=1, clock_s=-2e-4)
+UNKNOWN = np.full(8, np.nan)
+OVERHEAD_M = overhead_ionosphere(baseline.START_NS, *baseline.BASE_M, UNKNOWN, UNKNOWN)[0]
+"""What a climate's model expects, where nothing is broadcast."""
 
 
 def run(rover, times, options=None, base=BASE, state=None):
@@ -62,6 +66,17 @@ def test_a_thick_ionosphere_does_not_shorten_a_baseline():
     _, errors = run(rover_at(-4200.0, -2560.0, 0.0, **thick), baseline.seconds(300, 2), base=replace(BASE, **thick))
     east = np.array([-baseline.BASE_M[1], baseline.BASE_M[0], 0.0]) / np.hypot(*baseline.BASE_M[:2])
     assert abs((errors[-60:] @ east).mean()) < 0.003
+
+
+def test_an_ionosphere_that_is_expected_does_not_shorten_single_epochs():
+    """3.3 m over both ends of 20 km are worth 16 mm."""
+    thick = {"ionosphere_m": OVERHEAD_M, "phase_m": 0.001}
+    rover, options = rover_at(-16800.0, -10240.0, 0.0, **thick), RtkOptions(instantaneous=True)
+    fixes, errors = run(rover, baseline.seconds(60, 2), options, base=replace(BASE, **thick))
+    fixed = np.array([fix.quality == Quality.FIX for fix in fixes])
+    east = np.array([-baseline.BASE_M[1], baseline.BASE_M[0], 0.0]) / np.hypot(*baseline.BASE_M[:2])
+    assert OVERHEAD_M > 3.0 and fixed.mean() > 0.5
+    assert abs((errors[fixed] @ east).mean()) < 0.003
 
 
 def test_slow_multipath_of_a_medium_baseline_does_not_make_the_filter_too_sure():
@@ -190,11 +205,12 @@ def disturbed(epoch, sigma_m, seed):
 
 
 def alone(rover, times, sigma_m):
-    """Qualities and errors of single epochs under such an ionosphere, and what was learnt of it."""
+    """Qualities and errors of single epochs under such an ionosphere beside the expected, and what was learnt of it."""
     state, options = RtkState(), RtkOptions(instantaneous=True)
+    rover, below = (replace(receiver, ionosphere_m=OVERHEAD_M) for receiver in (rover, BASE))
     fixes = []
     for k, t in enumerate(times):
-        epoch, base = disturbed(rover.observe(KNOWN, t), sigma_m, k), BASE.observe(KNOWN, t)
+        epoch, base = disturbed(rover.observe(KNOWN, t), sigma_m, k), below.observe(KNOWN, t)
         fixes.append(process(state, epoch, base, BASE.position_m, KNOWN, options))
     fixed = np.array([fix.quality == Quality.FIX for fix in fixes])
     return fixed, np.array([fix.position_ecef_m - rover.position_m for fix in fixes]), state.record[0]

@@ -12,6 +12,7 @@ from solver.kernels.atmosphere import (
     klobuchar_beidou,
     klobuchar_gps,
     niell_mapping,
+    overhead_ionosphere,
     pierce_angle,
     slant_ionosphere,
     zenith_troposphere,
@@ -64,6 +65,19 @@ def test_the_ionosphere_is_known_by_gps_then_beidou_then_climate():
     only_beidou = klobuchar_beidou(*where, ALPHA_BETA) * (1561.098 / 1575.42) ** 2
     assert slant_ionosphere(*where, NOTHING, ALPHA_BETA) == pytest.approx(only_beidou)
     assert slant_ionosphere(*where, NOTHING, NOTHING) == klobuchar_gps(*where, KLOBUCHAR_CLIMATE)
+
+
+def test_the_ionosphere_overhead_is_the_model_s_less_half_a_night_and_sure_to_half_of_it():
+    """Klobuchar 1987: half of the delay is left, RMS; the night of 5 ns, 1.5 m, is twice that of a quiet sun."""
+    place_m, above = np.array([6378137.0, 0.0, 0.0]), (0.0, 0.0, 0.0, math.pi / 2)
+    for hour in (2, 14):
+        time_ns = from_week(2300, hour * 3600.0)
+        model_m = slant_ionosphere(time_ns, *above, ALPHA_BETA, NOTHING)
+        expected = (model_m - 0.5 * 5e-9 * 299_792_458.0, 0.5 * model_m)
+        assert overhead_ionosphere(time_ns, *place_m, ALPHA_BETA, NOTHING) == pytest.approx(expected, rel=1e-9)
+    assert overhead_ionosphere(from_week(2300, 7200.0), *place_m, ALPHA_BETA, NOTHING) == pytest.approx(
+        (0.75, 0.75), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("lat, height_m", [(0.6, 100.0), (-0.9, 0.0), (0.2, 3000.0)])
