@@ -9,7 +9,7 @@ covariance and without a reference satellite; nothing is assumed of biases betwe
 """
 
 import math
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from solver.kernels.atmosphere import ionosphere_mapping, niell_mapping, zenith_
 from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
 from solver.kernels.orbit import travel
 from solver.model import Epoch
-from solver.signals import BAND, SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS
+from solver.signals import BAND, PRN_PER_SYSTEM, SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS
 from solver.track import Track
 
 __all__ = [
@@ -34,7 +34,10 @@ __all__ = [
     "link_geometry",
     "link_observations",
     "pair_signals",
+    "rover_signal",
 ]
+
+Record = Any
 
 LINKS_MAX: Final = 256
 """Most links of an epoch: 64 satellites with four bands; what comes later in the order of satellites is left out."""
@@ -221,6 +224,12 @@ def _pair_satellite(
             if count == bands_max:
                 break
     return count
+
+
+@part
+def rover_signal(link: Record) -> int:
+    """The signal of the rover that a link is of."""
+    return int(link.sat // PRN_PER_SYSTEM * SIGNALS_PER_SYSTEM + link.key // 32 % 32)
 
 
 @part

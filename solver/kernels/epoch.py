@@ -18,7 +18,7 @@ from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.jit import kernel, part
 from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
 from solver.kernels.atmosphere import overhead_ionosphere
-from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals
+from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals, rover_signal
 from solver.kernels.fixing import (
     RATIO,
     WHOLE_MIN,
@@ -66,6 +66,7 @@ from solver.kernels.rtk import (
     time_differences,
     weigh_fades,
 )
+from solver.kernels.signal_noise import learn_signals
 from solver.model import HALF_CYCLE, SLIP, Quality
 from solver.signals import GLONASS, PRN_PER_SYSTEM
 
@@ -201,7 +202,9 @@ def locate(
     factors[0], factors[1] = known.code_factor, known.phase_factor
     now.phase_scale = known.phase_factor
     clock_m = CLOCK_MPS * (time_ns - base_time_ns) * 1e-9
-    count = keep_links(count, how.elevation_mask_rad, how.cn0_min_dbhz, now.delay_m, clock_m, factors, work.links)
+    count = keep_links(
+        count, how.elevation_mask_rad, how.cn0_min_dbhz, now.delay_m, clock_m, factors, known.signal_factor, work.links
+    )
     sort_links(count, work.links, work.order)
     redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
     if redundancy < 0:
@@ -305,6 +308,7 @@ def fix(
     holds = taken >= WHOLE_MIN
     accepted = _resolve(left, holds, how, known, now, work)
     if how.instantaneous:
+        _list_integers(left, now.count, work)
         accepted = learn_alone(accepted, known, now, work)
     is_sure = math.sqrt(max(work.qb[0, 0] + work.qb[1, 1] + work.qb[2, 2], 0.0)) < FIXED_SIGMA_M
     offset, spread = work.position, work.position_m2
@@ -323,6 +327,7 @@ def fix(
         found.quality = FIX
         offset, spread = work.b, work.qb
         learn_fixed(how, known, now, work)
+        learn_signals(known, now, work)
     found.ratio = work.report[RATIO]
     for axis in range(3):
         found.position_m[axis] = now.origin_m[axis] + offset[axis]
@@ -332,6 +337,17 @@ def fix(
     if not how.instantaneous:
         remember_phases(now.count, work.links, work.ambiguity, offset, filter_.notes)
         _rest(known, now, filter_)
+
+
+@part
+def _list_integers(left: int, count: int, work: Work) -> None:
+    """Write the integers of an epoch by itself by link, up to each group's datum."""
+    for k in range(count):
+        work.known[k] = np.nan
+    for i in range(left):
+        if not math.isnan(work.fixed[i]):
+            work.known[work.free[i]] = work.fixed[i]
+            work.known[work.reference[work.links[work.free[i]].group]] = 0.0
 
 
 @part
@@ -362,7 +378,8 @@ def _mark_usable(how: Record, known: Record, now: Record, velocity: Float64Array
 def _resolve(left: int, holds: bool, how: Record, known: Record, now: Record, work: Work) -> bool:
     """Fix all integers; else all but GLONASS's, whose channel biases may not be known; else ever fewer, the best ones.
 
-    The noisiest go first: one bad carrier spoils a set. Where integers are held, single ones may join them.
+    The noisiest of each signal go first: one bad carrier spoils a set. Where integers are held, single ones may join
+    them.
     """
     a, q, qba = np.empty(left), np.empty((left, left)), np.empty((3, left))
     chosen, order, noise = np.empty(left, np.int64), np.empty(left, np.int64), np.empty(left)
@@ -371,6 +388,7 @@ def _resolve(left: int, holds: bool, how: Record, known: Record, now: Record, wo
         work.fixed[i] = np.nan
         k = work.free[i]
         noise[i] = work.links[k].phase_m2 * (1.0 + work.innovations[k] ** 2)
+        noise[i] /= known.signal_factor[rover_signal(work.links[k])]
         j = i
         while j > 0 and noise[order[j - 1]] > noise[i]:
             order[j] = order[j - 1]

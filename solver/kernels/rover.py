@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
 from solver.kernels.differencing import GROUPS_MAX, LINK, LINKS_MAX, SATELLITES_MAX
+from solver.signals import SIGNAL_COUNT
 
 __all__ = ["KNOWN", "NOW", "OPTIONS", "RESULT", "Filter", "Record", "Work", "workspace"]
 
@@ -49,6 +50,9 @@ KNOWN: Final = np.dtype(
         ("code_redundancy", np.float64),  # how many observations the code's stands for; limited, so that it follows
         ("phase_factor", np.float64),
         ("fixed_factor", np.float64),  # the carriers' by the residuals of fixed positions
+        ("signal_factor", np.float64, (SIGNAL_COUNT,)),  # the carriers' by signal of the rover, beside the others
+        ("signal_square", np.float64, (SIGNAL_COUNT,)),  # mean square of an epoch's fixed residuals
+        ("signal_redundancy", np.float64, (SIGNAL_COUNT,)),  # and their redundancy; 0: none seen so far
         ("ionosphere_factor", np.float64),  # a quiet one is assumed first
         ("wander", np.float64),  # variance that ambiguities gain in `phase_memory_s`, in units of their carriers'
         ("channel_m", np.float64, (2,)),  # phase bias for each GLONASS channel number in two bands, as found so far

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from solver.jit import part
 from solver.kernels import Float64Array, Int32Array, Records
-from solver.kernels.differencing import GROUPS_MAX
+from solver.kernels.differencing import GROUPS_MAX, rover_signal
 from solver.kernels.kalman import (
     BASE_STATES,
     add_state,
@@ -76,6 +76,7 @@ def keep_links(
     baseline_delay: float,
     clock_m: float,
     noise_factor: Float64Array,
+    signal_factor: Float64Array,
     links: Records,
 ) -> int:
     """Drop links without orbit, below the mask or too weak; scale and complete the variances of the others.
@@ -87,6 +88,7 @@ def keep_links(
         baseline_delay: Standard deviation of the differential zenith ionosphere, for the codes, m at L1.
         clock_m: Standard deviation of what the satellites' clocks do between base's and rover's epoch.
         noise_factor: (2,) variance factors of code and phase.
+        signal_factor: (SIGNAL_COUNT,) of the phase by signal of the rover, beside that of all.
         links: (count,) compacted in place.
 
     Returns:
@@ -100,7 +102,8 @@ def keep_links(
         delay = baseline_delay * links[k].slant * links[k].ionosphere
         links[left] = links[k]
         links[left].code_m2 = links[k].code_m2 * noise_factor[0] + delay * delay
-        links[left].phase_m2 = links[k].phase_m2 * noise_factor[1] + clock_m * clock_m
+        factor = noise_factor[1] * signal_factor[rover_signal(links[k])]
+        links[left].phase_m2 = links[k].phase_m2 * factor + clock_m * clock_m
         left += 1
     return left
 

@@ -6,6 +6,7 @@ import pytest
 from solver.kernels import rtk
 from solver.kernels.differencing import LINK
 from solver.model import HALF_CYCLE
+from solver.signals import SIGNAL_COUNT
 
 WAVELENGTH_M = 0.2363
 
@@ -113,7 +114,9 @@ def test_residuals_of_fixed_carriers_tell_their_noise_as_least_squares_does():
 
 
 def test_a_base_epoch_of_some_seconds_ago_makes_carriers_less_sure_by_what_satellite_clocks_do():
-    links = carriers([45.0, 45.0])
-    kept = rtk.keep_links(2, 0.1, 25.0, 0.0, 0.015, np.array([1.0, 2.0]), links)  # ten seconds
+    links, signals = carriers([45.0, 45.0]), np.ones(SIGNAL_COUNT)
+    links["key"][1] += 32
+    signals[1] = 3.0
+    kept = rtk.keep_links(2, 0.1, 25.0, 0.0, 0.015, np.array([1.0, 2.0]), signals, links)  # ten seconds
     assert kept == 2
-    assert links["phase_m2"] == pytest.approx([2e-5 + 0.015**2] * 2)
+    assert links["phase_m2"] == pytest.approx([2e-5 + 0.015**2, 6e-5 + 0.015**2])
