@@ -33,7 +33,6 @@ from solver.kernels.kalman import (
     CHANNEL_BIAS,
     COMMON_IONOSPHERE,
     VELOCITY,
-    decay_states,
     move,
     reset_state,
 )
@@ -126,8 +125,6 @@ MEMORY_NS: Final = 120_000_000_000
 QUIETER: Final = (1.0, 0.5)
 """Shares of the expected ionosphere that an epoch by itself tries."""
 ZENITH_S: Final = 7200.0
-THICKNESS_S: Final = 14_400.0
-"""How long the ionosphere over both ends stays as thick as it is."""
 
 
 @kernel
@@ -486,8 +483,8 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
             reset_state(known.count, x, p, axis, work.position[axis], REACH_M**2)
             reset_state(known.count, x, p, 3 + axis, 0.0, REACH_M**2)
     decay_atmosphere(known.count, dt_s, now.ionosphere_m, IONOSPHERE_S, now.zenith_m, ZENITH_S, x, p, keys)
-    keep = math.exp(-dt_s / THICKNESS_S)
-    decay_states(known.count, COMMON_IONOSPHERE, COMMON_IONOSPHERE + 1, keep, now.thickness_sigma_m**2, x, p)
+    # What one epoch tells of it is not carried on: what the ionosphere differs by between both ends looks like it.
+    reset_state(known.count, x, p, COMMON_IONOSPHERE, 0.0, now.thickness_sigma_m**2)
     shift, shift_m2 = np.empty(3), np.empty((3, 3))
     time_differences(
         count, work.links, time_ns, previous_ns, work.ambiguity, notes, SLIP_M, work.slipped, shift, shift_m2
@@ -516,7 +513,6 @@ def _start(how: Record, known: Record, now: Record, position: Float64Array, x: F
         p[3 + axis, 3 + axis] = 0.0 if how.static else REACH_M**2
     for end in range(2):
         p[6 + end, 6 + end] = now.zenith_m**2
-    p[COMMON_IONOSPHERE, COMMON_IONOSPHERE] = now.thickness_sigma_m**2
     recall_channels(known, how.channel_bias_m, x, p)
 
 

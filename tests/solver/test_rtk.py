@@ -9,7 +9,7 @@ import pytest
 from solver.kernels.atmosphere import overhead_ionosphere
 from solver.kernels.epoch import recall_channels
 from solver.kernels.fixing import COUNT, NORM
-from solver.kernels.kalman import CHANNEL_BIAS
+from solver.kernels.kalman import CHANNEL_BIAS, COMMON_IONOSPHERE
 from solver.kernels.learning import learn_wander
 from solver.kernels.rover import NOW, workspace
 from solver.model import SLIP, Quality
@@ -77,6 +77,18 @@ def test_an_ionosphere_that_is_expected_does_not_shorten_single_epochs():
     east = np.array([-baseline.BASE_M[1], baseline.BASE_M[0], 0.0]) / np.hypot(*baseline.BASE_M[:2])
     assert OVERHEAD_M > 3.0 and fixed.mean() > 0.5
     assert abs((errors[fixed] @ east).mean()) < 0.003
+
+
+def test_what_an_epoch_tells_of_the_ionosphere_over_both_ends_is_not_carried_on():
+    """Gradients of 1 mm/km look like metres of it: a filter that summed it up was sure to 0.8 m of what was 5 m off."""
+    rover, astray, times = rover_at(5e3, 0.0, 0.0), RtkState(), baseline.seconds(6)
+    run(rover, times[:5], state=astray)
+    assert 0.0 < astray.filter.p[COMMON_IONOSPHERE, COMMON_IONOSPHERE]
+    astray.filter.x[COMMON_IONOSPHERE] += 5.0
+    astray.filter.p[:3, COMMON_IONOSPHERE] = astray.filter.p[COMMON_IONOSPHERE, :3] = 1e-3
+    _, errors = run(rover, times[5:], state=astray)
+    _, expected = run(rover, times)
+    assert errors[0] == pytest.approx(expected[5], abs=1e-9)
 
 
 def test_slow_multipath_of_a_medium_baseline_does_not_make_the_filter_too_sure():
