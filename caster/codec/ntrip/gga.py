@@ -8,9 +8,11 @@ Sentence layout: NMEA 0183 GGA; any talker (GP GN BD GB GA GL ...). A checksum m
 refused.
 """
 
+from functools import reduce
+from operator import xor
 from typing import NamedTuple
 
-__all__ = ["SENTENCE_MAX", "Gga", "GgaExtractor", "gga_line", "parse_gga"]
+__all__ = ["SENTENCE_MAX", "Gga", "GgaExtractor", "framed", "gga_line", "parse_gga"]
 
 SENTENCE_MAX = 128  # bytes; NMEA says 82, receivers with more decimals send more
 
@@ -109,6 +111,11 @@ def gga_line(latitude_deg: float, longitude_deg: float, height_m: float, utc_s: 
         f"GPGGA,{int(hours):02d}{int(minutes):02d}{seconds:05.2f},{latitude},{longitude},"
         f"{quality},12,1.0,{height_m:.3f},M,0.000,M,,"
     ).encode()
+    return framed(body)
+
+
+def framed(body: bytes) -> bytes:
+    """The NMEA sentence of a body: dollar sign, checksum (NMEA 0183 section 5.3.1: xor of all between), line end."""
     return b"$%b*%02X\r\n" % (body, _checksum(body))
 
 
@@ -166,10 +173,7 @@ def _seconds_of_day(text: str) -> float:
 
 
 def _checksum(body: bytes) -> int:
-    value = 0
-    for byte in body:
-        value ^= byte
-    return value
+    return reduce(xor, body, 0)
 
 
 def _checksum_matches(body: bytes, text: bytes) -> bool:
