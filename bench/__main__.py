@@ -30,6 +30,7 @@ BENCHMARKS: Final = {
     "ingest": "thousands of stations on one caster",
     "network": "network corrections",
     "end-to-end": "from a station's frame to a rover's fix",
+    "start": "`dipper serve` from its start to listening, and to a rover's first position",
 }
 RESULTS: Final = Path(__file__).parent / "results"
 _WIDTH: Final = 240  # of what is not a terminal: a table of sixteen columns stays readable

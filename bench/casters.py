@@ -18,10 +18,22 @@ import trustme
 
 from bench.processes import BenchError, free_port, started, wait_idle, wait_listening
 
-__all__ = ["CASTERS", "PASSWORD", "ROVER", "Caster", "Running", "Setup", "find_casters"]
+__all__ = [
+    "CASTERS",
+    "PASSWORD",
+    "ROVER",
+    "Caster",
+    "Prepared",
+    "Running",
+    "Setup",
+    "find_casters",
+    "logged_errors",
+    "prepare_dipper",
+]
 
 ROVER: Final = "rover"
 PASSWORD: Final = "bench-password"
+_LINE_SHOWN: Final = 200
 _WARM_START_S: Final = 90.0  # the first start of all compiles kernels
 
 
@@ -96,6 +108,25 @@ class Caster:
 @contextlib.contextmanager
 def _dipper(python: Path, setup: Setup, folder: Path) -> Iterator[Running]:
     """Our caster with its defaults: CRC check, accounts and backlog limits on; one address may open all connections."""
+    service = prepare_dipper(python, setup, folder)
+    with started(service.command, service.log) as process:
+        wait_listening(process, service.port, service.log, _WARM_START_S)
+        wait_idle(process.pid)
+        yield Running(process.pid, service.rover_port, service.port, service.log, workers=setup.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Our caster, ready to be started: its command, the ports for sources and for rovers, and where its output goes."""
+
+    command: tuple[str, ...]
+    port: int
+    rover_port: int
+    log: Path
+
+
+def prepare_dipper(python: Path, setup: Setup, folder: Path) -> Prepared:
+    """Write the configuration of our caster to a folder, and make the accounts."""
     port, config = free_port(), folder / "dipper.toml"
     rover_port = _tls_port(folder) if setup.tls else port
     tls = _DIPPER_TLS.format(folder=folder, port=rover_port) if setup.tls else ""
@@ -108,12 +139,9 @@ def _dipper(python: Path, setup: Setup, folder: Path) -> Iterator[Running]:
             capture_output=True,
             env={"DIPPER_DATA_DIR": str(folder)},
         )
-    log = folder / "dipper.log"
     workers = ["--workers", str(setup.workers)] if setup.workers > 1 else []
-    with started([str(python), "-m", "stations", "serve", "--config", str(config), *workers], log) as process:
-        wait_listening(process, port, log, _WARM_START_S)
-        wait_idle(process.pid)
-        yield Running(process.pid, rover_port, port, log, workers=setup.workers)
+    command = (str(python), "-m", "stations", "serve", "--config", str(config), *workers)
+    return Prepared(command, port, rover_port, folder / "dipper.log")
 
 
 def _tls_port(folder: Path) -> int:
@@ -224,3 +252,9 @@ def find_casters(given: dict[str, Path]) -> tuple[list[tuple[Caster, Path]], lis
                 f"{caster.name} is left out: " + ("not installed" if caster.program else "give its --peer PATH")
             )
     return found, left_out
+
+
+def logged_errors(log: Path) -> str:
+    """What our own caster has logged as errors; empty where there is nothing."""
+    errors = [line for line in log.read_text(errors="replace").splitlines() if '"level": "error"' in line]
+    return f"{len(errors)} errors in its log, such as {errors[0][:_LINE_SHOWN]}" if errors else ""

@@ -6,22 +6,18 @@ measures its own share of it, and says where a figure is the client's limit rath
 """
 
 import contextlib
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from typing import Any, Final
+from typing import Final
 
 from bench.casters import PASSWORD, ROVER, Running
-from bench.processes import BenchError, Usage, machine_busy_s, need_descriptors
+from bench.processes import BenchError, Usage, Worker, machine_busy_s, need_descriptors
 from bench.pushers import PushPlan, PushReport, run_pushers
 from bench.rovers import FleetPlan, FleetReport, Order, run_fleet
 
 __all__ = ["Load", "LoadPlan", "Measured", "running_load"]
 
-_ORDER_TIMEOUT_S: Final = 60.0
 _CONNECT_TIMEOUT_S: Final = 120.0
 _FIRST_FRAME_TIMEOUT_S: Final = 90.0
 _SETTLE_S: Final = 2.0
@@ -82,47 +78,14 @@ class Measured:
     remarks: tuple[str, ...]
 
 
-class _Worker:
-    """A load process and the pipe to it."""
-
-    def __init__(self, function: Any, plan: FleetPlan | PushPlan) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe: Connection
-        self.pipe, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=function, args=(plan, theirs), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.rovers = len(plan.mounts) if isinstance(plan, FleetPlan) else 0
-
-    def receive(self, timeout_s: float = _ORDER_TIMEOUT_S) -> Any:
-        """Its next message."""
-        if not self.pipe.poll(timeout_s):
-            raise BenchError(f"a process of the load client did not answer within {timeout_s:.0f} s")
-        try:
-            return self.pipe.recv()
-        except EOFError:
-            raise BenchError("a process of the load client has ended") from None
-
-    def end(self) -> None:
-        """End the process."""
-        with contextlib.suppress(OSError):
-            self.pipe.send(Order("stop"))
-        self.process.join(5.0)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.process.close()
-        self.pipe.close()
-
-
 class Load:
     """Rovers and sources of one caster; see `running_load`."""
 
     def __init__(self, plan: LoadPlan, caster: Running) -> None:
         self._plan = plan
         self._caster = caster
-        self._fleets: list[_Worker] = []
-        self._pushers: _Worker | None = None
+        self._fleets: list[Worker] = []
+        self._pushers: Worker | None = None
         self._connects_per_s = 0.0
 
     def start(self) -> None:
@@ -136,12 +99,12 @@ class Load:
         push_plan = PushPlan(
             "127.0.0.1", caster.push_port, plan.mount_names, plan.rate_hz, caster.push_protocol, PASSWORD, plan.flap_s
         )
-        self._pushers = _Worker(run_pushers, push_plan)
+        self._pushers = Worker(run_pushers, push_plan)
         if refused := self._pushers.receive():
             raise BenchError(f"the caster refused {refused} of {len(plan.mount_names)} sources")
         for number in range(plan.fleets):
             share = range(number, plan.rovers, plan.fleets)
-            self._fleets.append(_Worker(run_fleet, self._fleet_plan(number, share)))
+            self._fleets.append(Worker(run_fleet, self._fleet_plan(number, share)))
 
     def _fleet_plan(self, number: int, share: range) -> FleetPlan:
         plan, count = self._plan, len(self._plan.mount_names)
@@ -161,7 +124,7 @@ class Load:
     def end(self) -> None:
         """End all processes."""
         for worker in [*self._fleets, *([self._pushers] if self._pushers else [])]:
-            worker.end()
+            worker.end(Order("stop"))
 
     @property
     def fleets(self) -> int:
@@ -187,7 +150,7 @@ class Load:
         chosen = self._chosen(fleets)
         for fleet in chosen:
             fleet.pipe.send(Order("connect"))
-        rovers = sum(fleet.rovers for fleet in chosen)
+        rovers = sum(len(fleet.plan.mounts) for fleet in chosen)
         deadline_s = time.monotonic() + _CONNECT_TIMEOUT_S
         while (report := self.report(fleets=fleets)).connected + report.refused + report.closed < rovers:
             if time.monotonic() > deadline_s:
@@ -238,7 +201,7 @@ class Load:
             raise BenchError(f"{silent} rovers had no frame within {_FIRST_FRAME_TIMEOUT_S:.0f} s")
         time.sleep(_SETTLE_S)
 
-    def _chosen(self, fleets: range | None) -> list[_Worker]:
+    def _chosen(self, fleets: range | None) -> list[Worker]:
         return self._fleets if fleets is None else [self._fleets[number] for number in fleets]
 
     def _reading(self) -> tuple[float, float, Usage, float]:

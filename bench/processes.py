@@ -1,6 +1,7 @@
 """The processes of a benchmark: started, waited for, measured from /proc, and ended by their ids."""
 
 import contextlib
+import multiprocessing
 import os
 import resource
 import socket
@@ -8,14 +9,17 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from caster.errors import DipperError
 
 __all__ = [
     "BenchError",
     "Usage",
+    "Worker",
     "free_port",
     "machine_busy_s",
     "need_descriptors",
@@ -26,6 +30,7 @@ __all__ = [
 
 _TICK_S: Final = 1.0 / os.sysconf("SC_CLK_TCK")
 _END_TIMEOUT_S: Final = 10.0
+_ORDER_TIMEOUT_S: Final = 60.0
 _IDLE_S: Final = 1.0
 _IDLE_SHARE: Final = 0.05
 _SPARE_DESCRIPTORS: Final = 64
@@ -57,6 +62,49 @@ class Usage:
                 cpu_s += (int(fields[11]) + int(fields[12])) * _TICK_S
                 rss_mb += int(fields[21]) * resource.getpagesize() / 1e6
         return cls(cpu_s, rss_mb)
+
+
+class Worker:
+    """A process of the load client: runs `function(plan, pipe)`, with the other end of the pipe here.
+
+    Attributes:
+        plan: What it was told to do.
+        pipe: Our end.
+        process: Itself.
+    """
+
+    def __init__(self, function: Any, plan: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.plan = plan
+        self.pipe: Connection
+        self.pipe, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=function, args=(plan, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def receive(self, timeout_s: float = _ORDER_TIMEOUT_S) -> Any:
+        """Its next message.
+
+        Raises:
+            BenchError: There is none within that time, or the process has ended.
+        """
+        if not self.pipe.poll(timeout_s):
+            raise BenchError(f"a process of the load client did not answer within {timeout_s:.0f} s")
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            raise BenchError("a process of the load client has ended") from None
+
+    def end(self, farewell: Any = None) -> None:
+        """End the process: by a last message that it waits for, or by force."""
+        with contextlib.suppress(OSError):
+            self.pipe.send(farewell)
+        self.process.join(5.0)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.process.close()
+        self.pipe.close()
 
 
 def _family(pid: int) -> Iterator[int]:

@@ -15,14 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.casters import Caster, Setup, find_casters
+from bench.casters import Caster, Setup, find_casters, logged_errors
 from bench.load import Load, LoadPlan, Measured, running_load
 from bench.processes import BenchError
 
 __all__ = ["Row", "Scenario", "count_all", "count_while_connecting", "record", "run_scenario", "run_scenarios"]
 
 RESULTS: Final = Path(__file__).resolve().parent / "results"
-_LINE_SHOWN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +225,7 @@ def _row(scenario: str, caster: str, measured: Measured, stalled: int) -> Row:
 
 def _with_errors(row: Row, log: Path) -> Row:
     """Our own caster must have logged no error."""
-    errors = [line for line in log.read_text(errors="replace").splitlines() if '"level": "error"' in line]
-    if not errors:
-        return row
-    text = f"{len(errors)} errors in its log, such as {errors[0][:_LINE_SHOWN]}"
-    return dataclasses.replace(row, remarks="; ".join(filter(None, [row.remarks, text])))
+    return dataclasses.replace(row, remarks="; ".join(filter(None, [row.remarks, logged_errors(log)])))
 
 
 def record(name: str, title: str, rows: list[Row], scenarios: Iterable[Scenario], bars: str) -> None:
