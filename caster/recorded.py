@@ -285,11 +285,7 @@ class RecordingAssembler(EpochAssembler):
             *table, cells, first_span, time_ns, anew, tracks.seen_ns, tracks.lock_ms, columns, first_row, slip
         )  # fmt: skip
         written = write_columns(*table, columns[: first_row[-1]], self.channels).slipped(slip[: first_row[-1]])
-        bounds = first_row.tolist()
-        return [
-            written.epoch(time, slice(first, stop))
-            for time, first, stop in zip(time_ns.tolist(), bounds, bounds[1:], strict=False)
-        ]
+        return written.epochs(time_ns.tolist(), first_row.tolist())
 
 
 _MSM_TYPES: Final = np.array([number for number in range(1071, 1138) if is_msm(number)])

@@ -7,6 +7,7 @@ DF013); a signal that was never seen counts from the receiver's previous epoch.
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
@@ -160,7 +161,8 @@ def assemble(time_ns: int, parts: list[Part], channels: NDArray[np.int8], tracki
         columns = columns[order]
     columns_of = write_columns(raw, values, columns, channels)
     slip = tracking.update(time_ns, keys, columns_of.real[4])
-    return columns_of.slipped(slip).epoch(time_ns, slice(None))
+    (epoch,) = columns_of.slipped(slip).epochs([time_ns], [0, len(slip)])
+    return epoch
 
 
 class Columns(NamedTuple):
@@ -184,20 +186,11 @@ class Columns(NamedTuple):
         """The same, of which those have slipped that `slip` (m,) marks by 1."""
         return self._replace(flags=self.flags | slip * np.uint8(SLIP))
 
-    def epoch(self, time_ns: int, rows: slice) -> Epoch:
-        """The epoch of some rows."""
-        return Epoch(
-            time_ns=time_ns,
-            sat=self.sat[rows],
-            signal=self.signal[rows],
-            frequency_hz=self.real[0, rows],
-            pseudorange_m=self.real[1, rows],
-            phase_cycles=self.real[2, rows],
-            doppler_hz=self.real[3, rows],
-            cn0_dbhz=self.short[0, rows],
-            lock_s=self.short[1, rows],
-            flags=self.flags[rows],
-        )
+    def epochs(self, time_ns: list[int], first: list[int]) -> list[Epoch]:
+        """The epochs of some instants (e), their rows from each of `first` (e + 1) to the next."""
+        columns = (self.sat, self.signal, *self.real[:4], *self.short, self.flags)
+        bounds = list(pairwise(first))
+        return list(map(Epoch, time_ns, *([column[a:b] for a, b in bounds] for column in columns)))
 
 
 def write_columns(

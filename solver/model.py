@@ -161,8 +161,8 @@ class Ephemerides:
 
     kepler: NDArray[Any] = field(default_factory=lambda: np.empty(0, KEPLER))
     glonass: NDArray[Any] = field(default_factory=lambda: np.empty(0, GLONASS_STATE))
-    klobuchar_gps: NDArray[np.float64] = field(default_factory=lambda: np.full(8, np.nan))
-    klobuchar_beidou: NDArray[np.float64] = field(default_factory=lambda: np.full(8, np.nan))
+    klobuchar_gps: NDArray[np.float64] = field(default_factory=np.full(8, np.nan).copy)
+    klobuchar_beidou: NDArray[np.float64] = field(default_factory=np.full(8, np.nan).copy)
 
 
 class Quality(IntEnum):
@@ -201,17 +201,17 @@ class Fix:
     time_ns: int
     quality: Quality
     reason: str = ""
-    position_ecef_m: NDArray[np.float64] = field(default_factory=lambda: np.full(3, np.nan))
-    position_covariance_m2: NDArray[np.float64] = field(default_factory=lambda: np.full((3, 3), np.nan))
-    velocity_ecef_mps: NDArray[np.float64] = field(default_factory=lambda: np.full(3, np.nan))
-    velocity_covariance_m2s2: NDArray[np.float64] = field(default_factory=lambda: np.full((3, 3), np.nan))
-    clock_m: NDArray[np.float64] = field(default_factory=lambda: np.full(7, np.nan))
+    position_ecef_m: NDArray[np.float64] = field(default_factory=np.full(3, np.nan).copy)
+    position_covariance_m2: NDArray[np.float64] = field(default_factory=np.full((3, 3), np.nan).copy)
+    velocity_ecef_mps: NDArray[np.float64] = field(default_factory=np.full(3, np.nan).copy)
+    velocity_covariance_m2s2: NDArray[np.float64] = field(default_factory=np.full((3, 3), np.nan).copy)
+    clock_m: NDArray[np.float64] = field(default_factory=np.full(7, np.nan).copy)
     clock_drift_mps: float = float("nan")
     satellites: NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
     age_s: float = float("nan")
     ratio: float = 0.0
     hpl_m: float = float("nan")
     vpl_m: float = float("nan")
-    dop: NDArray[np.float64] = field(default_factory=lambda: np.full(4, np.nan))
-    baseline_ecef_m: NDArray[np.float64] = field(default_factory=lambda: np.full(3, np.nan))
-    baseline_covariance_m2: NDArray[np.float64] = field(default_factory=lambda: np.full((3, 3), np.nan))
+    dop: NDArray[np.float64] = field(default_factory=np.full(4, np.nan).copy)
+    baseline_ecef_m: NDArray[np.float64] = field(default_factory=np.full(3, np.nan).copy)
+    baseline_covariance_m2: NDArray[np.float64] = field(default_factory=np.full((3, 3), np.nan).copy)
