@@ -116,7 +116,7 @@ class RtkState:
         self.record["origin_m"] = self.record["base_m"] = np.nan
         self.record["code_factor"], self.record["code_redundancy"] = 2.0, learning.REDUNDANCY_MEMORY
         self.record["fixed_factor"] = learning.QUIET_FACTOR
-        self.record["phase_factor"] = self.record["ionosphere_factor"] = 1.0
+        self.record["phase_factor"] = self.record["white_factor"] = self.record["ionosphere_factor"] = 1.0
         self.record["signal_factor"] = 1.0
         self.record["wander"] = _FIRST_WANDER
         self.record["channel_m2"] = np.inf

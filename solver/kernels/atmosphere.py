@@ -23,6 +23,7 @@ __all__ = [
     "overhead_ionosphere",
     "pierce_angle",
     "slant_ionosphere",
+    "water_vapour",
     "zenith_troposphere",
 ]
 
@@ -168,6 +169,17 @@ def niell_mapping(time_ns: int, lat: float, height_m: float, elevation: float) -
     lift = 1.0 / sine - _continued_fraction(sine, _NIELL_HEIGHT[0], _NIELL_HEIGHT[1], _NIELL_HEIGHT[2])
     a, b, c = _niell_row(lat, _NIELL_WET)
     return dry + lift * height_m / 1e3, _continued_fraction(sine, a, b, c)
+
+
+_VAPOUR_HPA = np.array([[26.31, 21.79, 11.66, 6.78, 4.11], [0.0, 8.85, 7.24, 5.36, 3.39], [0.0, 0.0, 0.0, 0.0, 0.0]])
+
+
+@kernel
+def water_vapour(time_ns: int, lat: float) -> float:
+    """Pressure of water vapour at sea level that is normal for a latitude and day, hPa: RTCA DO-229D, table A-2."""
+    year = ((time_ns + _GPS_EPOCH_DAY_OF_YEAR_NS - _NIELL_PHASE_NS) % _YEAR_NS) / _YEAR_NS
+    mean, season, _ = _niell_row(lat, _VAPOUR_HPA)
+    return mean - season * math.cos(2.0 * math.pi * (year if lat >= 0.0 else year + 0.5))
 
 
 @part

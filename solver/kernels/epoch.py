@@ -17,7 +17,7 @@ import numpy as np
 from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.jit import kernel, part
 from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
-from solver.kernels.atmosphere import overhead_ionosphere
+from solver.kernels.atmosphere import overhead_ionosphere, water_vapour
 from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals, rover_signal
 from solver.kernels.fixing import (
     RATIO,
@@ -28,6 +28,7 @@ from solver.kernels.fixing import (
     record_integers,
     resolve,
 )
+from solver.kernels.geodesy import geodetic_from_ecef
 from solver.kernels.kalman import (
     BASE_STATES,
     CHANNEL_BIAS,
@@ -37,17 +38,20 @@ from solver.kernels.kalman import (
     reset_state,
 )
 from solver.kernels.learning import (
+    BANDS_MIN,
     IONOSPHERE_S,
     QUIET_FACTOR,
     learn_alone,
     learn_code_noise,
     learn_fixed,
+    learn_storm,
     learn_wander,
     note_norm,
 )
 from solver.kernels.orbit import satellite_states, select_ephemerides
 from solver.kernels.rover import Filter, Int64Array, Record, Work
 from solver.kernels.rtk import (
+    WHITE_FACTOR_MAX,
     choose_references,
     decay_atmosphere,
     find_ambiguities,
@@ -89,8 +93,10 @@ KNOWN_S: Final = 60.0
 """How long a position is a better start than the base's."""
 NEVER_S: Final = 86_400.0
 """Stands for the time since the last epoch where there was none."""
-FIXED_SIGMA_M: Final = 0.1
-"""A position that integers make no better than this is called float."""
+FIXED_H_M: Final = 0.058
+FIXED_V_M: Final = 2.0 * FIXED_H_M
+"""A position that integers make no better than this, both axes together and in height, is called float. Of those at the
+limit, 95 per cent lie within 10 cm horizontally; heights are half as good as that."""
 SLIP_M: Final = 0.02
 CARRIED_MIN: Final = 4
 """Ambiguities known from before from which on an epoch's codes tell little that is new."""
@@ -119,6 +125,13 @@ CHANNEL_KNOWN_M: Final = 0.002
 CLIMB: Final = 4e-5
 """Error of the zenith delay for each metre of height difference: 40 per cent of 0.2 m of wet delay over a scale height
 of 2 km, which is how much humidity departs from the standard's."""
+TURBULENCE: Final = 3.4e-4
+"""Wet zenith delay of either end, m over the cube root of a distance of many kilometres: a structure constant of
+2.4e-7 m^(-1/3) in a layer of 2 km (Treuhaft and Lanyi 1987), over sqrt(2) as there are two ends."""
+VAPOUR_HPA: Final = 11.7
+"""Mean of 45 degrees, for which that is meant: the delay varies as there is water to vary."""
+DRIEST: Final = 0.5
+"""Winters are not as dry as their mean on all days."""
 REACH_M: Final = 30.0
 """How far a rover may have moved before its motion tells less of where it is than a code solution does."""
 MEMORY_NS: Final = 120_000_000_000
@@ -195,7 +208,7 @@ def locate(
             break
         for axis in range(3):
             now.origin_m[axis] += work.position[axis]
-    _expect_atmosphere(base_m, how, known, now)
+    _expect_atmosphere(time_ns, base_m, how, known, now)
     factors[0], factors[1] = known.code_factor, known.phase_factor
     now.phase_scale = known.phase_factor
     clock_m = CLOCK_MPS * (time_ns - base_time_ns) * 1e-9
@@ -209,6 +222,7 @@ def locate(
     learn_code_noise(redundancy, factor, known, now)
     now.count = count
     satellites = _list_satellites(count, work.links, work.sats)
+    now.bands = count / max(satellites, 1)
     states = (known.count if known.count > 0 else BASE_STATES) + count
     states -= find_ambiguities(count, work.links, known.count, filter_.keys, work.ambiguity)
     if now.ionosphere_m > 0.0:
@@ -223,8 +237,11 @@ def _largest(vector: Float64Array, first: int) -> float:
 
 
 @part
-def _expect_atmosphere(base_m: Float64Array, how: Record, known: Record, now: Record) -> None:
-    """Length of the baseline, and what the ionosphere and either end's wet zenith delay may differ by on it."""
+def _expect_atmosphere(time_ns: int, base_m: Float64Array, how: Record, known: Record, now: Record) -> None:
+    """Length of the baseline, and what the ionosphere and either end's wet zenith delay may differ by on it.
+
+    The latter grows with distance and, far away, with its cube root; it is larger where and when the air is humid.
+    """
     distance2, radius2, base_radius2 = 0.0, 0.0, 0.0
     for axis in range(3):
         distance2 += (now.origin_m[axis] - base_m[axis]) ** 2
@@ -235,7 +252,10 @@ def _expect_atmosphere(base_m: Float64Array, how: Record, known: Record, now: Re
     now.delay_m = delay_m * math.sqrt(known.ionosphere_factor)
     now.ionosphere_m = now.delay_m if delay_m > NO_DELAY_M else 0.0
     climb_m = math.sqrt(radius2) - math.sqrt(base_radius2)
-    now.zenith_m = min(0.1, math.hypot(how.zenith_ppm * 1e-6 * now.baseline_m, CLIMB * climb_m))
+    latitude, _, _ = geodetic_from_ecef(base_m[0], base_m[1], base_m[2])
+    humidity = max(water_vapour(time_ns, latitude) / VAPOUR_HPA, DRIEST)
+    wet_m = humidity * min(how.zenith_ppm * 1e-6 * now.baseline_m, TURBULENCE * now.baseline_m ** (1.0 / 3.0))
+    now.zenith_m = min(0.1, math.hypot(wet_m, CLIMB * climb_m))
 
 
 @part
@@ -276,8 +296,10 @@ def stand_alone(quiet: float, options: Records, state: Records, work: Work, resu
         work.held[k] = False
         work.innovations[k] = 0.0
     choose_references(count, work.links, work.order, work.usable, work.held, work.reference)
+    atmosphere = np.empty(3)
+    atmosphere[0], atmosphere[1], atmosphere[2] = quiet * now.ionosphere_m, now.zenith_m, now.thickness_sigma_m
     left = instantaneous_differences(
-        count, work.links, work.reference, work.usable, quiet * now.ionosphere_m, work.position, work.position_m2,
+        count, work.links, work.reference, work.usable, atmosphere, work.position, work.position_m2,
         work.member, work.a, work.q, work.b, work.qba, work.qb,
     )  # fmt: skip
     for i in range(left):
@@ -307,7 +329,7 @@ def fix(
     if how.instantaneous:
         _list_integers(left, now.count, work)
         accepted = learn_alone(accepted, known, now, work)
-    is_sure = math.sqrt(max(work.qb[0, 0] + work.qb[1, 1] + work.qb[2, 2], 0.0)) < FIXED_SIGMA_M
+    is_sure = _own_up(how, known, now, work)
     offset, spread = work.position, work.position_m2
     if not how.instantaneous:
         offset, spread = filter_.x, filter_.p
@@ -320,11 +342,12 @@ def fix(
             HOLD_CYCLES**2, filter_.x, filter_.p,
         )  # fmt: skip
     found.quality = DGNSS if how.instantaneous else FLOAT
-    if (accepted or holds) and is_sure:
-        found.quality = FIX
+    if accepted or holds:
+        found.quality = FIX if is_sure else FLOAT
         offset, spread = work.b, work.qb
-        learn_fixed(how, known, now, work)
-        learn_signals(known, now, work)
+        if is_sure:
+            learn_fixed(how, known, now, work)
+            learn_signals(known, now, work)
     found.ratio = work.report[RATIO]
     for axis in range(3):
         found.position_m[axis] = now.origin_m[axis] + offset[axis]
@@ -334,6 +357,23 @@ def fix(
     if not how.instantaneous:
         remember_phases(now.count, work.links, work.ambiguity, offset, filter_.notes)
         _rest(known, now, filter_)
+
+
+@part
+def _own_up(how: Record, known: Record, now: Record, work: Work) -> bool:
+    """Add the noise that no filter may believe in to a position with known integers; tell whether it is sure.
+
+    Up is along the radius, within 0.2 degrees.
+    """
+    scale = 1.0 if how.instantaneous else max(known.fixed_factor / now.phase_scale, 1.0)
+    total, along, radius2 = 0.0, 0.0, 0.0
+    for axis in range(3):
+        radius2 += now.origin_m[axis] ** 2
+        for other in range(3):
+            work.qb[axis, other] *= scale
+            along += now.origin_m[axis] * work.qb[axis, other] * now.origin_m[other]
+        total += work.qb[axis, axis]
+    return bool(total - along / radius2 < FIXED_H_M**2 and along / radius2 < FIXED_V_M**2)
 
 
 @part
@@ -413,6 +453,8 @@ def _resolve(left: int, holds: bool, how: Record, known: Record, now: Record, wo
                 note_norm(known, now, work)
             else:
                 learn_wander(left, known, now, work)
+        if attempt < 0 and not holds and not how.instantaneous:
+            learn_storm(size, chosen, known, now, work)
         if accepted:
             for i in range(size):
                 work.fixed[chosen[i]] = fixed[i]
@@ -482,7 +524,10 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
         else:
             reset_state(known.count, x, p, axis, work.position[axis], REACH_M**2)
             reset_state(known.count, x, p, 3 + axis, 0.0, REACH_M**2)
-    decay_atmosphere(known.count, dt_s, now.ionosphere_m, IONOSPHERE_S, now.zenith_m, ZENITH_S, x, p, keys)
+    decay_atmosphere(
+        known.count, dt_s, now.ionosphere_m, known.ionosphere_m, IONOSPHERE_S, now.zenith_m, ZENITH_S, x, p, keys
+    )
+    known.ionosphere_m = now.ionosphere_m
     # What one epoch tells of it is not carried on: what the ionosphere differs by between both ends looks like it.
     reset_state(known.count, x, p, COMMON_IONOSPHERE, 0.0, now.thickness_sigma_m**2)
     shift, shift_m2 = np.empty(3), np.empty((3, 3))
@@ -561,8 +606,11 @@ def update(options: Records, state: Records, filter_: Filter, work: Work) -> tup
         n, now.count, work.links, work.order, work.weight, now.code_scale, inflation, _lasting(how, known, now),
         work.ambiguity, work.ionosphere, notes, INNOVATION_LIMIT, x, p, work.innovations,
     )  # fmt: skip
-    factor = noise_factor(now.count, work.innovations, work.ambiguity, notes, known.phase_factor)
-    known.phase_factor = max(factor, min(PHASE_BY_CODE_MAX, PHASE_OF_CODE * known.code_factor), known.fixed_factor)
+    known.white_factor = noise_factor(
+        now.count, work.innovations, work.ambiguity, notes, now.phase_scale, known.white_factor
+    )
+    by_code = min(PHASE_BY_CODE_MAX, PHASE_OF_CODE * known.code_factor)
+    known.phase_factor = max(known.white_factor, by_code, min(known.fixed_factor, WHITE_FACTOR_MAX))
     if now.ionosphere_m > 0.0:
         known.ionosphere_factor = ionosphere_factor(n, x, p, keys, now.ionosphere_m, known.ionosphere_factor)
     return _hold(how, known, now, filter_, work)
@@ -608,6 +656,18 @@ def _lasting(how: Record, known: Record, now: Record) -> float:
 
 
 @part
+def _lasting_share(how: Record, known: Record, now: Record) -> float:
+    """Share of the carriers' variances that is in ambiguities, which are no integers by as much.
+
+    Errors that last do not show in innovations, only once integers are known. One band alone needs its memory.
+    """
+    if how.static or now.bands < BANDS_MIN:
+        return 0.0
+    missed = max(known.fixed_factor - known.white_factor, 0.0) / now.phase_scale
+    return float(_close(now) * min(missed, 1.0))
+
+
+@part
 def _hold(how: Record, known: Record, now: Record, filter_: Filter, work: Work) -> tuple[int, int]:
     """Condition the float solution on what is held; how many ambiguities are left and how many held is returned."""
     x, p, _, notes = filter_
@@ -621,8 +681,9 @@ def _hold(how: Record, known: Record, now: Record, filter_: Filter, work: Work) 
         work.known[k] = np.nan
     choose_references(count, work.links, work.order, work.usable, work.held, work.reference)
     m = double_differences(
-        count, work.links, work.place, work.reference, x, p, work.member, work.a, work.q, work.b, work.qba, work.qb
-    )
+        count, work.links, work.place, work.reference, _lasting_share(how, known, now), x, p, work.member, work.a,
+        work.q, work.b, work.qba, work.qb,
+    )  # fmt: skip
     return condition_on_held(
         m, work.member, work.links, work.reference, work.place, notes, HOLD_EPOCHS, HOLD_GATE, work.a, work.q, work.b,
         work.qba, work.qb, work.free, work.known,

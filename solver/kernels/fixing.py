@@ -38,8 +38,9 @@ NODES_MAX: Final = 20_000
 
 @part
 def double_differences(
-    count: int, links: Records, place: Int32Array, reference: Int32Array, x: Float64Array, p: Float64Array,
-    member: Int32Array, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array, qb: Float64Array,
+    count: int, links: Records, place: Int32Array, reference: Int32Array, lasting: float, x: Float64Array,
+    p: Float64Array, member: Int32Array, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array,
+    qb: Float64Array,
 ) -> int:  # fmt: skip
     """Difference the single-differenced ambiguities within groups, against each group's reference.
 
@@ -48,6 +49,7 @@ def double_differences(
         links: (count,) of `LINK`.
         place: (count,) places of the ambiguities in the state; negative: not to be fixed.
         reference: (GROUPS_MAX,) link that is the reference of each group; negative: none.
+        lasting: Share of the carriers' variances that ambiguities have taken up, by which they are no integers.
         x: State.
         p: Its covariance.
         member: (>= count,) out, the link of each double difference.
@@ -67,14 +69,18 @@ def double_differences(
             member[m] = k
             m += 1
     for i in range(m):
-        pi = place[member[i]]
-        ri = place[reference[links[member[i]].group]]
+        k, ref = member[i], reference[links[member[i]].group]
+        pi, ri = place[k], place[ref]
         a[i] = x[pi] - x[ri]
+        share = lasting / links[k].wavelength_m ** 2
         for j in range(i + 1):
             pj = place[member[j]]
             rj = place[reference[links[member[j]].group]]
             q[i, j] = p[pi, pj] - p[ri, pj] - p[pi, rj] + p[ri, rj]
+            if links[member[j]].group == links[k].group:
+                q[i, j] += share * links[ref].phase_m2
             q[j, i] = q[i, j]
+        q[i, i] += share * links[k].phase_m2
         for axis in range(3):
             qba[axis, i] = p[axis, pi] - p[axis, ri]
     for axis in range(3):

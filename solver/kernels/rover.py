@@ -49,10 +49,12 @@ KNOWN: Final = np.dtype(
         ("code_factor", np.float64),  # variance factors as seen so far
         ("code_redundancy", np.float64),  # how many observations the code's stands for; limited, so that it follows
         ("phase_factor", np.float64),
+        ("white_factor", np.float64),  # the carriers' by innovations, which slow errors do not show in
         ("fixed_factor", np.float64),  # the carriers' by the residuals of fixed positions
         ("signal_factor", np.float64, (SIGNAL_COUNT,)),  # the carriers' by signal of the rover, beside the others
         ("signal_square", np.float64, (SIGNAL_COUNT,)),  # mean square of an epoch's fixed residuals
         ("signal_redundancy", np.float64, (SIGNAL_COUNT,)),  # and their redundancy; 0: none seen so far
+        ("ionosphere_m", np.float64),  # zenith, 1 sigma, as the last epoch expected it
         ("ionosphere_factor", np.float64),  # a quiet one is assumed first
         ("wander", np.float64),  # variance that ambiguities gain in `phase_memory_s`, in units of their carriers'
         ("channel_m", np.float64, (2,)),  # phase bias for each GLONASS channel number in two bands, as found so far
@@ -65,6 +67,7 @@ NOW: Final = np.dtype(
     [
         ("dt_s", np.float64),  # since the last epoch
         ("count", np.int64),  # links that are used
+        ("bands", np.float64),  # of a satellite, mean
         ("origin_m", np.float64, (3,)),  # approximate position
         ("baseline_m", np.float64),
         ("delay_m", np.float64),  # zenith ionosphere, 1 sigma

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from solver.jit import part
 from solver.kernels import Float64Array, Int32Array, Records
-from solver.kernels.differencing import GROUPS_MAX, rover_signal
+from solver.kernels.differencing import rover_signal
 from solver.kernels.kalman import (
     BASE_STATES,
     add_state,
@@ -27,9 +27,9 @@ from solver.model import HALF_CYCLE
 
 __all__ = [
     "NOTE",
+    "WHITE_FACTOR_MAX",
     "choose_references",
     "find_ambiguities",
-    "fixed_factor",
     "instantaneous_differences",
     "ionosphere_factor",
     "keep_links",
@@ -50,6 +50,8 @@ FADE_FREE_DB: Final = 4.0
 FADE_SLIP_DB: Final = 14.0
 """A reflection of four fifths of the direct signal; one that is stronger for a moment costs a whole cycle."""
 FADE_FORGET_DB_S: Final = 0.005
+WHITE_FACTOR_MAX: Final = 9.0
+"""Carriers that are noisier than that are not believed to be: a filter that thinks so forgets what it knows."""
 MISFITS_MAX: Final = 3
 """Epochs after which a carrier that contradicts all others is taken for slipped."""
 
@@ -353,17 +355,22 @@ def _ionosphere_state(
 
 @part
 def decay_atmosphere(
-    n: int, dt_s: float, ionosphere_m: float, ionosphere_s: float, zenith_m: float, zenith_s: float, x: Float64Array,
-    p: Float64Array, keys: Int32Array,
+    n: int, dt_s: float, ionosphere_m: float, before_m: float, ionosphere_s: float, zenith_m: float, zenith_s: float,
+    x: Float64Array, p: Float64Array, keys: Int32Array,
 ) -> None:  # fmt: skip
-    """Gauss-Markov steps of the atmosphere's states towards what is normal for the baseline."""
+    """Gauss-Markov steps of the atmosphere's states towards what is normal for the baseline.
+
+    Where more is expected of the ionosphere than before, its states were thought too small all the time.
+    """
     if zenith_m > 0.0:
         decay_states(n, 6, 8, math.exp(-dt_s / zenith_s), zenith_m * zenith_m, x, p)
     if ionosphere_m > 0.0:
         keep = math.exp(-dt_s / ionosphere_s)
+        more = max(2.0 * (ionosphere_m * ionosphere_m - before_m * before_m), 0.0)  # twice, for slants
         for k in range(BASE_STATES, n):
             if keys[k] < 0:
                 decay_states(n, k, k + 1, keep, ionosphere_m * ionosphere_m, x, p)
+                p[k, k] += more
 
 
 @part
@@ -403,8 +410,10 @@ def observe_links(
 
 
 @part
-def noise_factor(count: int, innovations: Float64Array, ambiguity: Int32Array, notes: Records, factor: float) -> float:
-    """Follow the variance factor of the carriers by the median of their normalised innovations.
+def noise_factor(
+    count: int, innovations: Float64Array, ambiguity: Int32Array, notes: Records, scale: float, factor: float
+) -> float:
+    """Follow the variance factor of the carriers by the median of their innovations, normalised with `scale`.
 
     Slow errors hide in the ambiguities and do not show, hence the lower limit.
     """
@@ -417,8 +426,9 @@ def noise_factor(count: int, innovations: Float64Array, ambiguity: Int32Array, n
     if used < 4:
         return factor
     square = (median(used, sizes) / 0.6745) ** 2
-    step = min(max(math.log(max(square, 1e-3)), -1.0), 1.0)  # bounded alike on both sides: follows the usual epoch
-    return min(max(factor * math.exp(0.05 * step), 0.5), 9.0)
+    step = math.log(max(square, 1e-3) * scale / factor)
+    step = min(max(step, -1.0), 1.0)  # bounded alike on both sides: follows the usual epoch
+    return min(max(factor * math.exp(0.05 * step), 0.5), WHITE_FACTOR_MAX)
 
 
 @part
@@ -455,21 +465,22 @@ def choose_references(
 
 @part
 def instantaneous_differences(
-    count: int, links: Records, reference: Int32Array, usable: Bools, ionosphere_m: float, position: Float64Array,
+    count: int, links: Records, reference: Int32Array, usable: Bools, atmosphere: Float64Array, position: Float64Array,
     position_m2: Float64Array, member: Int32Array, a: Float64Array, q: Float64Array, b: Float64Array, qba: Float64Array,
     qb: Float64Array,
 ) -> int:  # fmt: skip
     """The joint distribution of one epoch alone: positions from code, ambiguities as carriers less ranges.
 
     Arguments as of `fixing.double_differences`, with a position offset and its covariance in place of a filter, and the
-    standard deviation of the zenith ionosphere (m at L1), which is common to all bands of a satellite.
+    standard deviations of what the filter has states for: each satellite's zenith ionosphere (m at L1; common to all of
+    its bands), either end's wet zenith delay, and the zenith ionosphere that both ends share.
     """
     m = 0
     for k in range(count):
         if usable[k] and reference[links[k].group] >= 0 and reference[links[k].group] != k:
             member[m] = k
             m += 1
-    design, spread = np.empty((m, 3)), np.empty((m, 3))
+    design, spread, shared = np.empty((m, 3)), np.empty((m, 3)), np.empty((m, 3))
     for i in range(m):
         k, r = member[i], reference[links[member[i]].group]
         a[i] = links[k].phase_m - links[r].phase_m
@@ -483,17 +494,22 @@ def instantaneous_differences(
                 + design[i, 2] * position_m2[2, axis]
             )  # fmt: skip
             qba[axis, i] = -spread[i, axis]
+        shared[i, 0] = atmosphere[1] * (links[k].wet_rover - links[r].wet_rover) / links[k].wavelength_m
+        shared[i, 1] = atmosphere[1] * (links[k].wet_base - links[r].wet_base) / links[k].wavelength_m
+        bend = links[k].slant - links[k].slant_base - links[r].slant + links[r].slant_base
+        shared[i, 2] = atmosphere[2] * links[k].ionosphere * bend / links[k].wavelength_m
         common = links[r].phase_m2 / (links[k].wavelength_m * links[k].wavelength_m)
         for j in range(i + 1):
             value = spread[i, 0] * design[j, 0] + spread[i, 1] * design[j, 1] + spread[i, 2] * design[j, 2]
+            value += shared[i, 0] * shared[j, 0] + shared[i, 1] * shared[j, 1] + shared[i, 2] * shared[j, 2]
             if links[member[j]].group == links[k].group:
                 value += common
-            if ionosphere_m > 0.0:
+            if atmosphere[0] > 0.0:
                 other = member[j]
                 base = reference[links[other].group]
                 delay = _common_delay(links, k, other) - _common_delay(links, k, base)
                 delay += _common_delay(links, r, base) - _common_delay(links, r, other)
-                value += ionosphere_m**2 * delay / (links[k].wavelength_m * links[other].wavelength_m)
+                value += atmosphere[0] ** 2 * delay / (links[k].wavelength_m * links[other].wavelength_m)
             q[i, j] = value
         q[i, i] += links[k].phase_m2 / (links[k].wavelength_m * links[k].wavelength_m)
         for j in range(i):
@@ -547,37 +563,3 @@ def remember_phases(count: int, links: Records, ambiguity: Int32Array, offset: F
             for axis in range(3):
                 value += links[k].unit[axis] * offset[axis]
             notes[ambiguity[k]].phase_m = value
-
-
-@part
-def fixed_factor(count: int, links: Records, known: Float64Array, offset: Float64Array) -> float:
-    """Variance factor of the carriers by their residuals where integers and position are known.
-
-    Unlike innovations, these show errors that last: no ambiguity has taken them up. GLONASS is left out, for its
-    channel biases.
-
-    Args:
-        count: Number of links.
-        links: (count,).
-        known: (count,) integers up to each group's datum, cycles; NaN: not known.
-        offset: (3,) position that they give, an offset from the approximate one.
-
-    Returns:
-        Sum of squares, each less its group's weighted mean, over the redundancy; 0 where that is below four.
-    """
-    weight, mean, residual = np.zeros(GROUPS_MAX), np.zeros(GROUPS_MAX), np.empty(count)
-    total, redundancy = 0.0, -3
-    for k in range(count):
-        group = links[k].group
-        residual[k] = np.nan if links[k].channel != 0.0 else links[k].phase_m - links[k].wavelength_m * known[k]
-        for axis in range(3):
-            residual[k] += links[k].unit[axis] * offset[axis]
-        if not math.isnan(residual[k]):
-            redundancy += 1 if weight[group] > 0.0 else 0
-            weight[group] += 1.0 / links[k].phase_m2
-            mean[group] += residual[k] / links[k].phase_m2
-    for k in range(count):
-        if not math.isnan(residual[k]):
-            error = residual[k] - mean[links[k].group] / weight[links[k].group]
-            total += error * error / links[k].phase_m2
-    return total / redundancy if redundancy >= 4 else 0.0

@@ -10,12 +10,12 @@ from solver.kernels.atmosphere import overhead_ionosphere
 from solver.kernels.epoch import recall_channels
 from solver.kernels.fixing import COUNT, NORM
 from solver.kernels.kalman import CHANNEL_BIAS, COMMON_IONOSPHERE
-from solver.kernels.learning import learn_wander
+from solver.kernels.learning import learn_storm, learn_wander
 from solver.kernels.rover import NOW, workspace
 from solver.model import SLIP, Quality
 from solver.observed import take
 from solver.rtk import RtkOptions, RtkState, process, process_all
-from solver.signals import GLONASS, RINEX_CODE
+from solver.signals import GLONASS, GPS, RINEX_CODE
 from solver.timescale import NS
 from tests.solver import recordings
 
@@ -101,7 +101,7 @@ def test_slow_multipath_of_a_medium_baseline_does_not_make_the_filter_too_sure()
     off_m = np.sqrt((errors[fixed] ** 2).sum(axis=1))
     assert fixed.mean() > 0.95
     assert (off_m > 0.1).mean() < 0.08
-    assert state.record[0]["wander"] > 1.0
+    assert state.record[0]["fixed_factor"] > 1.5 * state.record[0]["white_factor"]
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,7 @@ def test_slow_multipath_of_a_medium_baseline_does_not_make_the_filter_too_sure()
 )
 def test_carriers_wander_as_far_as_sure_integers_are_belied(norm, fixable, bands, grows):
     known, now, work = RtkState().record[0], np.zeros(1, NOW)[0], workspace()
-    now["count"] = 20
-    work.links["sat"][:20] = np.arange(20) // bands
+    now["count"], now["bands"] = 20, bands
     work.report[[NORM, COUNT]] = norm, fixable
     before = known["wander"]
     learn_wander(20, known, now, work)
@@ -142,6 +141,27 @@ def test_a_recording_is_positioned_as_its_epochs_are_one_by_one(instantaneous, m
     assert together[20].reason == "0 common signals with orbits above the mask"
     assert together[29].reason == "base data are 13 s old"
     assert list(process_all(RtkState(), [], base, base_of[:0], BASE.position_m, KNOWN, options)) == []
+
+
+@pytest.mark.parametrize(
+    ("norm", "fixable", "ionosphere_m", "system", "grows"),
+    [(200.0, 12, 0.02, GPS, True), (20.0, 12, 0.02, GPS, False), (200.0, 20, 0.02, GPS, False),
+     (200.0, 4, 0.02, GPS, False), (200.0, 12, 0.0, GPS, False), (200.0, 12, 0.02, GLONASS, False)],
+)  # fmt: skip
+def test_more_is_expected_of_the_ionosphere_where_sure_integers_of_wide_lanes_are_belied(
+    norm, fixable, ionosphere_m, system, grows
+):
+    known, now, work = RtkState().record[0], np.zeros(1, NOW)[0], workspace()
+    now["ionosphere_m"] = ionosphere_m
+    work.free[:20] = np.arange(20)
+    work.links["sat"][19] = 64 * system + 3
+    work.report[[NORM, COUNT]] = norm, fixable
+    factors = []
+    for _ in range(20):
+        learn_storm(20, np.arange(20), known, now, work)
+        factors.append(known["ionosphere_factor"])
+    assert (factors[0] > 1.0) == grows
+    assert factors[-1] <= 4.0
 
 
 @pytest.mark.parametrize("flagged", [True, False])
@@ -217,30 +237,75 @@ def disturbed(epoch, sigma_m, seed):
 
 
 def alone(rover, times, sigma_m):
-    """Qualities and errors of single epochs under such an ionosphere beside the expected, and what was learnt of it."""
+    """Single epochs under such an ionosphere beside the expected, their errors, and what was learnt of it."""
     state, options = RtkState(), RtkOptions(instantaneous=True)
     rover, below = (replace(receiver, ionosphere_m=OVERHEAD_M) for receiver in (rover, BASE))
     fixes = []
     for k, t in enumerate(times):
         epoch, base = disturbed(rover.observe(KNOWN, t), sigma_m, k), below.observe(KNOWN, t)
         fixes.append(process(state, epoch, base, BASE.position_m, KNOWN, options))
-    fixed = np.array([fix.quality == Quality.FIX for fix in fixes])
-    return fixed, np.array([fix.position_ecef_m - rover.position_m for fix in fixes]), state.record[0]
+    return fixes, np.array([fix.position_ecef_m - rover.position_m for fix in fixes]), state.record[0]
+
+
+def fixed_of(fixes):
+    """Which are fixed."""
+    return np.array([fix.quality == Quality.FIX for fix in fixes])
+
+
+def honest(fixes, errors):
+    """Share of the fixes whose errors lie within the ellipsoid that should hold 95 per cent of them."""
+    squares = [
+        error @ np.linalg.solve(fix.position_covariance_m2, error)
+        for fix, error in zip(fixes, errors, strict=True)
+        if fix.quality == Quality.FIX
+    ]
+    return np.mean(np.array(squares) < 7.81)
+
+
+def test_fixes_know_of_multipath_that_lasts():
+    """Carriers that wander by millimetres in a minute, ten kilometres off: they average out in no second."""
+    base, rover = replace(BASE, multipath_m=0.003), rover_at(8e3, 6e3, 0.0, multipath_m=0.005)
+    fixes, errors = run(rover, baseline.seconds(200), base=base)
+    assert sum(fix.quality == Quality.FIX for fix in fixes) > 190
+    assert honest(fixes[100:], errors[100:]) > 0.9
+
+
+def test_single_epochs_tell_a_lively_ionosphere_from_noisy_carriers():
+    """1 mm/km over 20 km, another delay for each satellite."""
+    fixes, errors, known = alone(rover_at(12e3, 16e3, 0.0), baseline.seconds(80, 30), 0.02)
+    assert known["ionosphere_factor"] > 1.5
+    assert 0.4 < known["phase_factor"] < 1.5
+    assert fixed_of(fixes).mean() > 0.5
+    assert honest(fixes[30:], errors[30:]) > 0.9
 
 
 def test_single_epochs_learn_that_the_ionosphere_is_quiet():
     """0.1 mm/km, as of the winter night between two Dutch stations: what is expected at first is five times that."""
-    fixed, errors, known = alone(rover_at(50e3, 50e3, 0.0), baseline.seconds(60, 30), 0.007)
+    fixes, errors, known = alone(rover_at(50e3, 50e3, 0.0), baseline.seconds(60, 30), 0.007)
+    fixed = fixed_of(fixes)
     assert known["ionosphere_factor"] < 0.5
     assert fixed[30:].mean() > 0.8
     assert np.abs(errors[fixed]).max() < 0.15
 
 
 def test_single_epochs_stay_float_rather_than_wrong_in_a_stormy_ionosphere():
-    fixed, errors, known = alone(rover_at(20e3, 20e3, 0.0), baseline.seconds(60, 30), 0.15)
+    fixes, errors, known = alone(rover_at(20e3, 20e3, 0.0), baseline.seconds(60, 30), 0.15)
+    fixed = fixed_of(fixes)
     assert known["ionosphere_factor"] > 2.0
     assert fixed.mean() < 0.1
     assert (np.abs(errors[fixed]) < 0.5).all()
+
+
+def test_what_integers_make_no_better_than_decimetres_is_float_but_better_than_codes():
+    """80 km: wide lanes alone are sure, which is worth telling, but no fix."""
+    fixes, errors, _ = alone(rover_at(48e3, 64e3, 0.0), baseline.seconds(60, 30), 0.05)
+    partly = np.array([fix.quality == Quality.FLOAT for fix in fixes])
+    codes = np.array([fix.quality == Quality.DGNSS for fix in fixes])
+    sigma_m = np.array([np.sqrt(np.trace(fix.position_covariance_m2)) for fix in fixes])
+    assert partly.sum() > 3 and codes.sum() > 3
+    assert np.median(sigma_m[partly]) < 0.5 * np.median(sigma_m[codes])
+    assert (np.sqrt((errors[partly] ** 2).sum(axis=1)) < 3.0 * sigma_m[partly]).all()
+    assert max(sigma_m[fixed_of(fixes)], default=0.0) < 0.13
 
 
 def test_single_epochs_tell_the_velocity():

@@ -15,6 +15,7 @@ from solver.kernels.atmosphere import (
     overhead_ionosphere,
     pierce_angle,
     slant_ionosphere,
+    water_vapour,
     zenith_troposphere,
 )
 from solver.timescale import DAY_NS, NS, from_week
@@ -114,3 +115,11 @@ def test_a_ray_pierces_the_shell_where_plane_geometry_has_it(degrees):
     elevation, arc = math.radians(degrees), pierce_angle(math.radians(degrees))
     assert 6721.0 * math.cos(elevation + arc) == pytest.approx(6371.0 * math.cos(elevation), abs=1e-6)
     assert ionosphere_mapping(elevation) == pytest.approx(1.0 / math.sin(elevation + arc))
+
+
+def test_water_vapour_is_that_of_do_229_at_its_extremes():
+    """28 January is the driest day of the north and the dampest of the south (RTCA DO-229D, table A-2)."""
+    january = from_week(2246, 5.5 * 86_400)
+    assert water_vapour(january, math.radians(45.0)) == pytest.approx(11.66 - 7.24, abs=0.1)
+    assert water_vapour(january, math.radians(-45.0)) == pytest.approx(11.66 + 7.24, abs=0.1)
+    assert water_vapour(january, math.radians(5.0)) == pytest.approx(26.31)

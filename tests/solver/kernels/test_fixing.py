@@ -46,6 +46,22 @@ def test_all_integers_of_a_strong_model_are_found(seed):
     assert report[fixing.COUNT] == 16
 
 
+def test_ambiguities_that_took_up_lasting_errors_are_no_integers_by_as_much():
+    """A group of three: each difference by half of its own carrier's and of the reference's variance, in cycles."""
+    links = np.zeros(3, LINK)
+    links["wavelength_m"], links["phase_m2"] = 0.2, (1e-4, 2e-4, 3e-4)
+    place, reference = np.arange(3, dtype=np.int32) + 3, np.zeros(GROUPS_MAX, np.int32)
+    q = []
+    for lasting in (0.0, 0.5):
+        member, a, b, qb, qba = np.empty(3, np.int32), np.empty(3), np.empty(3), np.empty((3, 3)), np.empty((3, 3))
+        q.append(np.empty((3, 3)))
+        m = fixing.double_differences(
+            3, links, place, reference, lasting, np.zeros(6), np.eye(6), member, a, q[-1], b, qba, qb
+        )
+    assert m == 2
+    assert (q[1] - q[0])[:2, :2] * 0.04 == pytest.approx(0.5e-4 * np.array([[3.0, 1.0], [1.0, 4.0]]))
+
+
 def test_a_part_is_fixed_where_the_whole_cannot_be():
     truth, a, q, b, qba, qb = joint(2, 12)
     q[0, 0] += 4.0
@@ -81,7 +97,7 @@ def test_integers_that_the_covariance_does_not_explain_raise_the_risk():
 def test_double_differences_are_formed_within_groups():
     rng = np.random.default_rng(6)
     links = np.zeros(6, LINK)
-    links["group"] = [0, 0, 0, 1, 1, 1]
+    links["group"], links["wavelength_m"] = [0, 0, 0, 1, 1, 1], 0.2
     states = 16
     x, root = rng.normal(size=states), rng.normal(size=(states, states))
     p = root @ root.T
@@ -90,7 +106,7 @@ def test_double_differences_are_formed_within_groups():
     reference[0], reference[1] = 1, 3
     member = np.empty(6, np.int32)
     a, q, b, qba, qb = np.empty(6), np.empty((6, 6)), np.empty(3), np.empty((3, 6)), np.empty((3, 3))
-    m = fixing.double_differences(6, links, place, reference, x, p, member, a, q, b, qba, qb)
+    m = fixing.double_differences(6, links, place, reference, 0.0, x, p, member, a, q, b, qba, qb)
     assert member[:m].tolist() == [0, 2, 5]
     t = np.zeros((3, states))
     t[[0, 1, 2], [10, 12, 15]] = 1

@@ -96,21 +96,37 @@ def test_a_polarity_that_becomes_known_is_a_slip_where_the_other_carriers_cannot
     assert not differenced(still, half=HALF_CYCLE).any()
 
 
-def test_residuals_of_fixed_carriers_tell_their_noise_as_least_squares_does():
-    rng = np.random.default_rng(2)
-    factors = []
-    for _ in range(200):
-        links = in_all_directions(12)
-        links["group"][6:] = 1
-        known = rng.integers(-50, 50, 12).astype(float)
-        links["phase_m"] = known * WAVELENGTH_M + links["group"] * 0.3 + rng.normal(0.0, 0.006, 12)
-        design = np.column_stack([-links["unit"], links["group"] == 0, links["group"] == 1])
-        measured = links["phase_m"] - known * WAVELENGTH_M
-        solution, residual, _, _ = np.linalg.lstsq(design, measured, rcond=None)
-        factors.append(rtk.fixed_factor(12, links, known, solution[:3].copy()))
-        assert factors[-1] == pytest.approx(residual[0] / 1e-5 / 7, rel=1e-6)
-    assert np.mean(factors) == pytest.approx(3.6, rel=0.1)  # 6 mm where 3.2 mm are expected
-    assert rtk.fixed_factor(12, links, np.full(12, np.nan), np.zeros(3)) == 0.0
+def test_single_epochs_share_what_the_filter_has_states_for():
+    """Wet delays of both ends and the ionosphere over both are in the ambiguities' covariance, in cycles."""
+    rng, links = np.random.default_rng(3), in_all_directions(6)
+    links["ionosphere"] = 1.5
+    for name in ("wet_rover", "wet_base", "slant", "slant_base"):
+        links[name] = rng.uniform(1.0, 3.0, 6)
+    reference, usable = np.zeros(48, np.int32), np.ones(6, np.bool_)
+    q = []
+    for atmosphere in ((0.0, 0.0, 0.0), (0.0, 0.02, 2.0)):
+        a, b, qba, qb, member = np.empty(6), np.empty(3), np.empty((3, 6)), np.empty((3, 3)), np.empty(6, np.int32)
+        q.append(np.empty((6, 6)))
+        m = rtk.instantaneous_differences(
+            6, links, reference, usable, np.array(atmosphere), np.zeros(3), np.eye(3), member, a, q[-1], b, qba, qb
+        )
+    rover = links["wet_rover"][1:] - links["wet_rover"][0]
+    base = links["wet_base"][1:] - links["wet_base"][0]
+    bend = links["slant"] - links["slant_base"]
+    bend = 1.5 * (bend[1:] - bend[0])
+    expected = 0.02**2 * (np.outer(rover, rover) + np.outer(base, base)) + 2.0**2 * np.outer(bend, bend)
+    assert m == 5
+    assert (q[1] - q[0])[:5, :5] == pytest.approx(expected / WAVELENGTH_M**2)
+
+
+def test_innovations_tell_the_noise_in_units_of_what_was_assumed():
+    """Three times the variance that was assumed, which was twice the noise law's."""
+    rng, notes = np.random.default_rng(4), np.zeros(30, rtk.NOTE)
+    notes["locked"], factor = 10, 1.0
+    for _ in range(300):
+        innovations = rng.normal(0.0, np.sqrt(3.0), 30)
+        factor = rtk.noise_factor(30, innovations, np.arange(30, dtype=np.int32), notes, 2.0, factor)
+    assert factor == pytest.approx(6.0, rel=0.15)
 
 
 def test_a_base_epoch_of_some_seconds_ago_makes_carriers_less_sure_by_what_satellite_clocks_do():
