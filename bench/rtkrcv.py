@@ -71,7 +71,9 @@ def running_rtkrcv(
     rtkrcv, str2str = programs
     with (
         started([str2str, "-in", mount, "-out", f"tcpsvr://:{base}"], folder / "str2str.log"),
-        started([rtkrcv, "-p", str(console), "-o", configuration], folder / "rtkrcv.log") as process,
+        started(  # it leaves files where it runs
+            ["env", f"--chdir={folder}", rtkrcv, "-p", str(console), "-o", configuration], folder / "rtkrcv.log"
+        ) as process,
         _console(console),
     ):
         yield process.pid
