@@ -189,10 +189,10 @@ class StationWatch:
 
     def __call__(self, mount: Mount, frames: Sequence[bytes], received_unix_ns: int) -> None:
         """Take the frames of one publish: nearly always of one epoch, which its ends tell."""
-        first, last = self._observation_tod_ms(frames), self._observation_tod_ms(reversed(frames))
+        first = self._observation_tod_ms(frames)
         if first < 0:
             return
-        if first == last:
+        if len(frames) == 1 or first == self._observation_tod_ms(reversed(frames)):
             self._take(first, frames, received_unix_ns)
             return
         for frame in frames:

@@ -238,12 +238,15 @@ class StationMountpoint(Mountpoint):
         One send per rover and epoch is what makes ten thousand rovers cheap, and a rover can do nothing with half an
         epoch; so while the last observation frame says that more of its epoch follow, frames are held, shortly.
         """
-        if not self._joined:
-            self._joined_unix_ns = received_unix_ns
-        self._joined += frames
         for frame in frames:
             last = ends_epoch(frame)
             self._more_to_come = self._more_to_come if last is None else not last
+        if not self._more_to_come and not self._joined:
+            self.mountpoints.turn.publish(self.mount, frames, received_unix_ns)
+            return
+        if not self._joined:
+            self._joined_unix_ns = received_unix_ns
+        self._joined += frames
         wait_s = self.mountpoints.config.limits.epoch_join_s
         if not self._more_to_come or not wait_s or sum(map(len, self._joined)) > _JOIN_BYTES_MAX:
             self._flush()
