@@ -14,22 +14,22 @@ from typing import Final
 
 from bench.processes import BenchError, started
 
-__all__ = ["running_rtkrcv"]
+__all__ = ["RTKRCV_CONFIGURATION", "running_rtkrcv"]
 
 _HOST: Final = "127.0.0.1"
 _START_S: Final = 10.0
-_CONFIGURATION: Final = """
+RTKRCV_CONFIGURATION: Final = """
 console-timetype   =gpst
 inpstr1-type       =tcpcli
-inpstr1-path       ={host}:{rover}
+inpstr1-path       =127.0.0.1:{rover}
 inpstr1-format     =rtcm3
 inpstr2-type       =tcpcli
-inpstr2-path       ={host}:{base}
+inpstr2-path       =127.0.0.1:{base}
 inpstr2-format     =rtcm3
 inpstr2-nmeareq    =off
 inpstr3-type       =off
-outstr1-type       =tcpcli
-outstr1-path       ={host}:{answers}
+outstr1-type       ={kind}
+outstr1-path       ={answers}
 outstr1-format     =nmea
 outstr2-type       =off
 logstr1-type       =off
@@ -48,6 +48,7 @@ ant2-postype       =rtcm
 file-cmdfile1      =
 file-cmdfile2      =
 """
+"""To be filled in: the ports that `rover` and `base` come from, and kind and path of the stream of `answers`."""
 
 
 @contextlib.contextmanager
@@ -67,7 +68,8 @@ def running_rtkrcv(
     """
     rover, answers, base, console = ports
     configuration = folder / "rtkrcv.conf"
-    configuration.write_text(_CONFIGURATION.format(host=_HOST, rover=rover, base=base, answers=answers))
+    bring = f"{_HOST}:{answers}"
+    configuration.write_text(RTKRCV_CONFIGURATION.format(rover=rover, base=base, kind="tcpcli", answers=bring))
     rtkrcv, str2str = programs
     with (
         started([str2str, "-in", mount, "-out", f"tcpsvr://:{base}"], folder / "str2str.log"),

@@ -2,9 +2,9 @@
 
 Strategy: `Mount.publish` gets the frames that arrived together, joins them once, and sends the same bytes to every
 rover: one send per rover and publish (`caster.fanout`); what stations publish in one turn of the event loop is sent
-together at its end (`Turn`). Nothing awaits, so no rover can hold up another. A rover whose
-socket takes no more has a bounded backlog in its transport; what does not fit is dropped as a whole: a rover may lose
-frames but never sees a torn one, and a rover that stays behind is closed by name (`caster.session`).
+together at its end (`Turn`). Nothing awaits, so no rover can hold up another. A rover whose socket takes no more has a
+bounded backlog in its transport; what does not fit is dropped as a whole: a rover may lose frames but never sees a torn
+one, and a rover that stays behind is closed by name (`caster.session`).
 `docs/topics/fan-out.md` tells what was measured and why this shape was taken.
 
 The archive, the epoch assembler and the health monitor are plain callables (`Mount.tap`) that see the same frames.
@@ -22,9 +22,13 @@ import structlog
 from caster.fanout import CODINGS, Coding, Fanout, Subscriber, send_together
 from caster.traffic import Traffic, frame_type
 
-__all__ = ["Mount", "Subscriber", "Tap", "Turn"]
+__all__ = ["TOGETHER_MAX", "Mount", "Subscriber", "Tap", "Turn"]
 
 _log = structlog.get_logger(__name__)
+
+TOGETHER_MAX = 256
+"""Publishes that are sent together: 2,700 stations at 1 Hz have some seven in a turn, a crowd that catches up more.
+Each is of one read (64 kB) or one epoch."""
 
 # What is sent again to every rover that connects, in this order: antenna and position, receiver, GLONASS biases.
 STATION_TYPES = (1005, 1006, 1007, 1008, 1033, 1013, 1230)
@@ -90,12 +94,12 @@ class Mount:
         """
         _publish_all([(self, frames, received_unix_ns)])
 
-    def _take(self, frames: Sequence[bytes], received_unix_ns: int) -> Iterator[tuple[Fanout, bytes]]:
+    def _take(self, frames: Sequence[bytes], received_unix_ns: int) -> list[tuple[Fanout, bytes]]:
         """Count and remember frames; return what is to be sent to whom."""
         self.published += 1
         self._remember(frames, received_unix_ns)
         data = frames[0] if len(frames) == 1 else b"".join(frames)
-        return ((fanout, CODINGS[coding](data)) for coding, fanout in self._fanouts.items())
+        return [(fanout, CODINGS[coding](data)) for coding, fanout in self._fanouts.items()]
 
     def _tell(self, frames: Sequence[bytes], received_unix_ns: int) -> None:
         for tap in self._taps:
@@ -189,6 +193,8 @@ class Turn:
         if not self._publishes:
             asyncio.get_running_loop().call_soon(self.end)
         self._publishes.append((mount, frames, received_unix_ns))
+        if len(self._publishes) >= TOGETHER_MAX:
+            self.end()
 
     def end(self) -> None:
         """Publish what waits; it is no error if nothing does."""
@@ -199,7 +205,13 @@ class Turn:
 def _publish_all(publishes: Iterable[tuple[Mount, Sequence[bytes], int]]) -> None:
     """Serve all rovers first, then tell the taps."""
     publishes = [publish for publish in publishes if publish[1]]
-    send_together(chain.from_iterable(mount._take(frames, received) for mount, frames, received in publishes))
+    sends: list[tuple[Fanout, bytes]] = []
+    for mount, frames, received in publishes:
+        try:
+            sends += mount._take(frames, received)
+        except Exception:  # one stream's bug must not cost the others of the turn their frames
+            _log.exception("publish failed", mount=mount.name)
+    send_together(sends)
     for mount, frames, received in publishes:
         mount._tell(frames, received)
 

@@ -6,7 +6,7 @@
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,11 @@ class Epoch:
 
     def __len__(self) -> int:
         return len(self.sat)
+
+    @classmethod
+    def empty(cls, time_ns: int) -> Self:
+        """An epoch in which nothing was observed."""
+        return cls(time_ns, *(np.empty(0, kind) for kind in "hhddddffB"))
 
 
 class NavMessage(IntEnum):

@@ -283,7 +283,7 @@ def _alone_steps() -> AloneSteps:
 
 
 def _locate_step() -> Address:
-    rows = Columns.of(Epoch(0, *(np.empty(0, kind) for kind in "hhddddffB")))
+    rows = Columns.of(Epoch.empty(0))
     return Address(
         epoch.locate, 0, rows, 0, rows, np.zeros(3), np.empty(0, KEPLER), np.empty(0, GLONASS_STATE), np.zeros(8),
         np.zeros(8), _all_signals(), RtkState().usage, np.zeros(1, OPTIONS), np.zeros(1, KNOWN), _empty_filter(1),

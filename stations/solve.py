@@ -247,7 +247,7 @@ def load_kernels(mode: str, instantaneous: bool) -> None:
     Nothing is done where that would mean to compile it: somebody who has mistyped a file's name does not wait for it.
     """
     if mode in _KERNELS and was_compiled(f"solver.kernels.{_KERNELS[mode]}"):
-        nothing = Epoch(0, *(np.empty(0, kind) for kind in "hhddddffB"))
+        nothing = Epoch.empty(0)
         place = np.array([WGS84_A_M, 0.0, 0.0])
         list(run(Job(mode, [nothing], [nothing], place, Ephemerides(), Selection(), instantaneous)))
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from caster.codec.ntrip import encode_chunk
 from caster.fanout import Coding
-from caster.hub import Mount, Subscriber, Turn
+from caster.hub import TOGETHER_MAX, Mount, Subscriber, Turn
 from tests.caster.conftest import frame
 
 NOW_NS = 1_700_000_000 * 10**9
@@ -160,3 +161,24 @@ async def test_a_mount_that_publishes_twice_in_one_turn_keeps_the_order() -> Non
     turn.end()
     assert transport.written == [frame(1077), frame(1087)]
     assert mount.published == 2
+
+
+async def test_what_waits_for_the_end_of_a_turn_is_bounded() -> None:
+    turn, mount, (transport, subscriber) = Turn(), Mount("M"), rover()
+    mount.attach(subscriber)
+    for _ in range(TOGETHER_MAX + 1):
+        turn.publish(mount, [frame(1077)], NOW_NS)
+    assert len(transport.written) == TOGETHER_MAX
+    await asyncio.sleep(0)
+    assert len(transport.written) == TOGETHER_MAX + 1
+
+
+async def test_a_stream_that_fails_costs_the_others_of_its_turn_nothing() -> None:
+    turn, bad, good, (transport, subscriber) = Turn(), Mount("BAD"), Mount("GOOD"), rover()
+    good.attach(subscriber)
+    with capture_logs() as logs:
+        turn.publish(bad, [None], NOW_NS)  # type: ignore[list-item]
+        turn.publish(good, [frame(1077)], NOW_NS)
+        turn.end()
+    assert transport.written == [frame(1077)]
+    assert [(entry["event"], entry["mount"]) for entry in logs] == [("publish failed", "BAD")]

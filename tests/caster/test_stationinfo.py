@@ -16,19 +16,7 @@ NOTHING = EphemerisStore().snapshot()
 
 
 def epoch_at(second):
-    empty = np.empty(0)
-    return Epoch(
-        START_NS + round(second * NS),
-        np.empty(0, np.int16),
-        np.empty(0, np.int16),
-        empty,
-        empty,
-        empty,
-        empty,
-        np.empty(0, np.float32),
-        np.empty(0, np.float32),
-        np.empty(0, np.uint8),
-    )
+    return Epoch.empty(START_NS + round(second * NS))
 
 
 def station(seconds=()):

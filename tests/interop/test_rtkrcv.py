@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from pynmeagps import NMEAMessage
 
+from bench.rtkrcv import RTKRCV_CONFIGURATION
 from caster.codec.rtcm import decode, encode, message_type
 from caster.codec.rtcm.messages import Message
 from caster.services import PositioningService
@@ -32,35 +33,6 @@ WEEK, TOW_S = 2009, 604_200
 WEEK_MODULUS = {1019: 1024, 1042: 8192, 1044: 1024, 1045: 4096, 1046: 4096}
 EPOCHS, PACE_S = 90, 0.1
 PLACE = ("-35.3160", "149.0100", "770")  # where the rover says it is: near enough for a network
-CONFIG = """
-console-timetype   =gpst
-inpstr1-type       =tcpcli
-inpstr2-type       =tcpcli
-inpstr1-path       =127.0.0.1:{rover}
-inpstr2-path       =127.0.0.1:{base}
-inpstr1-format     =rtcm3
-inpstr2-format     =rtcm3
-inpstr3-type       =off
-inpstr2-nmeareq    =off
-outstr1-type       =file
-outstr1-path       ={output}
-outstr1-format     =nmea
-outstr2-type       =off
-logstr1-type       =off
-logstr2-type       =off
-logstr3-type       =off
-misc-svrcycle      =10
-misc-navmsgsel     =all
-pos1-posmode       =kinematic
-pos1-frequency     =l1+2
-pos1-navsys        =41
-pos1-elmask        =10
-pos2-armode        =continuous
-pos2-bdsarmode     =on
-ant2-postype       =rtcm
-file-cmdfile1      =
-file-cmdfile2      =
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -145,7 +117,8 @@ async def rtkrcv_solves(
         play_all: Waits for them to be there, and plays the recording.
     """
     output, ports = folder / "rtkrcv.nmea", [free_port(), free_port()]
-    (folder / "rtkrcv.conf").write_text(CONFIG.format(output=output, rover=ports[0], base=ports[1]))
+    configuration = RTKRCV_CONFIGURATION.format(rover=ports[0], base=ports[1], kind="file", answers=output)
+    (folder / "rtkrcv.conf").write_text(configuration)
     command = ("rtkrcv", "-p", str(console_port), "-o", str(folder / "rtkrcv.conf"))
     async with AsyncExitStack() as stack:
         for stream, port in zip(streams, ports, strict=True):
