@@ -117,7 +117,8 @@ async def connected(count: int) -> AsyncIterator[list[Pair]]:
     finally:
         for pair in pairs:
             pair.client.close()
-            pair.outlet.transport.abort()
+            if not pair.outlet.lost.is_set():  # asyncio's transports take no abort once they have closed
+                pair.outlet.transport.abort()
             await asyncio.wait_for(pair.outlet.lost.wait(), TIMEOUT_S)
         server.close()
         await server.wait_closed()
