@@ -80,6 +80,9 @@ NO_DELAY_M: Final = 0.004
 """Differential zenith ionosphere (1 sigma) below which it is noise rather than a state: some 8 km of baseline."""
 INNOVATION_LIMIT: Final = 4.0
 HOLD_EPOCHS: Final = 10
+CLOSE_HOLD_S: Final = 1.0
+"""Integers of epochs that follow closely are held after a second and two epochs: the few wrong ones that pass the test do
+not pass it twice. Between epochs further apart a carrier may turn unnoticed, so integers have to prove themselves."""
 HOLD_CYCLES: Final = 0.1
 HOLD_GATE: Final = 4.0
 NOISE_DBHZ: Final = 36.0
@@ -332,13 +335,13 @@ def fix(
     is_sure = _own_up(how, known, now, work)
     offset, spread = work.position, work.position_m2
     if not how.instantaneous:
-        offset, spread = filter_.x, filter_.p
+        offset, spread, patience = filter_.x, filter_.p, _patience(now)
         record_integers(
-            now.count, work.links, work.reference, work.place, filter_.notes, HOLD_EPOCHS, left, work.free, work.fixed,
+            now.count, work.links, work.reference, work.place, filter_.notes, patience, left, work.free, work.fixed,
             work.known,
         )  # fmt: skip
         hold_integers(
-            known.count, now.count, work.links, work.reference, work.place, filter_.notes, work.known, HOLD_EPOCHS,
+            known.count, now.count, work.links, work.reference, work.place, filter_.notes, work.known, patience,
             HOLD_CYCLES**2, filter_.x, filter_.p,
         )  # fmt: skip
     found.quality = DGNSS if how.instantaneous else FLOAT
@@ -668,15 +671,23 @@ def _lasting_share(how: Record, known: Record, now: Record) -> float:
 
 
 @part
+def _patience(now: Record) -> int:
+    """For how many epochs running integers must have been accepted before they are held."""
+    if now.dt_s > MULTIPATH_S:
+        return HOLD_EPOCHS
+    return 1 + max(1, int(round(CLOSE_HOLD_S / max(now.dt_s, 0.05))))
+
+
+@part
 def _hold(how: Record, known: Record, now: Record, filter_: Filter, work: Work) -> tuple[int, int]:
     """Condition the float solution on what is held; how many ambiguities are left and how many held is returned."""
     x, p, _, notes = filter_
-    count = now.count
+    count, patience = now.count, _patience(now)
     _mark_usable(how, known, now, x[VELOCITY : VELOCITY + 3], work)
     for k in range(count):
         place = work.ambiguity[k]
         work.usable[k] = work.usable[k] and place >= 0 and abs(work.innovations[k]) < INNOVATION_LIMIT
-        work.held[k] = work.usable[k] and notes[place].agreed >= HOLD_EPOCHS
+        work.held[k] = work.usable[k] and notes[place].agreed >= patience
         work.place[k] = place if work.usable[k] else -1
         work.known[k] = np.nan
     choose_references(count, work.links, work.order, work.usable, work.held, work.reference)
@@ -685,6 +696,6 @@ def _hold(how: Record, known: Record, now: Record, filter_: Filter, work: Work) 
         work.q, work.b, work.qba, work.qb,
     )  # fmt: skip
     return condition_on_held(
-        m, work.member, work.links, work.reference, work.place, notes, HOLD_EPOCHS, HOLD_GATE, work.a, work.q, work.b,
+        m, work.member, work.links, work.reference, work.place, notes, patience, HOLD_GATE, work.a, work.q, work.b,
         work.qba, work.qb, work.free, work.known,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from solver.kernels.learning import learn_storm, learn_wander
 from solver.kernels.rover import NOW, workspace
 from solver.model import SLIP, Quality
 from solver.observed import take
-from solver.rtk import RtkOptions, RtkState, process, process_all
+from solver.rtk import RtkOptions, RtkState, Workspace, process, process_all
 from solver.signals import GLONASS, GPS, RINEX_CODE
 from solver.timescale import NS
 from tests.solver import recordings
@@ -58,6 +58,20 @@ def test_the_position_is_right_on_a_long_baseline_with_ionosphere():
     assert sum(fix.quality == Quality.FIX for fix in fixes[20:]) >= 38
     fixed = np.array([fix.quality == Quality.FIX for fix in fixes])
     assert np.sqrt((errors[fixed] ** 2).sum(axis=1)).max() < 0.08
+
+
+@pytest.mark.parametrize(("interval_s", "epochs"), [(0.2, 6), (1.0, 2), (30.0, 10)])
+def test_integers_are_held_after_two_close_epochs_and_a_second_or_ten_far_apart(interval_s, epochs):
+    rover, state, workspace, held = rover_at(30.0, -20.0, 10.0), RtkState(), Workspace(), []
+    for k in range(12):
+        t = baseline.START_NS + round(k * interval_s * NS)
+        fix = process(
+            state, rover.observe(KNOWN, t), BASE.observe(KNOWN, t), BASE.position_m, KNOWN, RtkOptions(), workspace
+        )
+        held.append(bool(workspace.arrays.held[: int(workspace.arrays.now[0]["count"])].any()))
+        assert fix.quality == Quality.FIX
+    assert held.index(True) == epochs
+    assert all(held[epochs:])
 
 
 def test_a_thick_ionosphere_does_not_shorten_a_baseline():
