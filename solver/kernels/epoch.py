@@ -24,6 +24,7 @@ from solver.kernels.fixing import (
     WHOLE_MIN,
     condition_on_held,
     double_differences,
+    held_after,
     hold_integers,
     record_integers,
     resolve,
@@ -79,10 +80,6 @@ FIX, FLOAT, DGNSS = int(Quality.FIX), int(Quality.FLOAT), int(Quality.DGNSS)
 NO_DELAY_M: Final = 0.004
 """Differential zenith ionosphere (1 sigma) below which it is noise rather than a state: some 8 km of baseline."""
 INNOVATION_LIMIT: Final = 4.0
-HOLD_EPOCHS: Final = 10
-CLOSE_HOLD_S: Final = 1.0
-"""Integers of epochs that follow closely are held after a second and two epochs: the few wrong ones that pass the test do
-not pass it twice. Between epochs further apart a carrier may turn unnoticed, so integers have to prove themselves."""
 HOLD_CYCLES: Final = 0.1
 HOLD_GATE: Final = 4.0
 NOISE_DBHZ: Final = 36.0
@@ -335,7 +332,7 @@ def fix(
     is_sure = _own_up(how, known, now, work)
     offset, spread = work.position, work.position_m2
     if not how.instantaneous:
-        offset, spread, patience = filter_.x, filter_.p, _patience(now)
+        offset, spread, patience = filter_.x, filter_.p, held_after(now.dt_s)
         record_integers(
             now.count, work.links, work.reference, work.place, filter_.notes, patience, left, work.free, work.fixed,
             work.known,
@@ -671,18 +668,10 @@ def _lasting_share(how: Record, known: Record, now: Record) -> float:
 
 
 @part
-def _patience(now: Record) -> int:
-    """For how many epochs running integers must have been accepted before they are held."""
-    if now.dt_s > MULTIPATH_S:
-        return HOLD_EPOCHS
-    return 1 + max(1, int(round(CLOSE_HOLD_S / max(now.dt_s, 0.05))))
-
-
-@part
 def _hold(how: Record, known: Record, now: Record, filter_: Filter, work: Work) -> tuple[int, int]:
     """Condition the float solution on what is held; how many ambiguities are left and how many held is returned."""
     x, p, _, notes = filter_
-    count, patience = now.count, _patience(now)
+    count, patience = now.count, held_after(now.dt_s)
     _mark_usable(how, known, now, x[VELOCITY : VELOCITY + 3], work)
     for k in range(count):
         place = work.ambiguity[k]

@@ -24,6 +24,7 @@ __all__ = [
     "condition_on",
     "condition_on_held",
     "double_differences",
+    "held_after",
     "hold_integers",
     "record_integers",
     "resolve",
@@ -34,6 +35,20 @@ RATIO, FAILURE, NORM, COUNT, TOTAL = range(5)
 WHOLE_MIN: Final = 4
 """Fewest ambiguities that are fixed as a whole."""
 NODES_MAX: Final = 20_000
+FAR_S: Final = 5.0
+FAR_EPOCHS: Final = 10
+CLOSE_S: Final = 1.0
+"""Close epochs' integers are held after a second and two epochs: the few wrong ones that pass the test do not pass it
+twice. Between epochs further apart a carrier may turn unnoticed, so integers have to prove themselves."""
+
+
+@part
+def held_after(dt_s: float) -> int:
+    """For how many epochs running integers must have been accepted before they are held, where epochs are dt apart."""
+    if dt_s > FAR_S:
+        return FAR_EPOCHS
+    epochs: int = round(CLOSE_S / max(dt_s, 0.05))
+    return 1 + max(1, epochs)
 
 
 @part

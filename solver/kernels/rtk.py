@@ -50,6 +50,9 @@ FADE_FREE_DB: Final = 4.0
 FADE_SLIP_DB: Final = 14.0
 """A reflection of four fifths of the direct signal; one that is stronger for a moment costs a whole cycle."""
 FADE_FORGET_DB_S: Final = 0.005
+COVERED_DB: Final = 8.0
+COVERED_MIN: Final = 5
+"""What half of so many carriers or more lost by so much is not due to reflections: something covers the antenna."""
 WHITE_FACTOR_MAX: Final = 9.0
 """Carriers that are noisier than that are not believed to be: a filter that thinks so forgets what it knows."""
 MISFITS_MAX: Final = 3
@@ -215,7 +218,8 @@ def weigh_fades(count: int, links: Records, dt_s: float, ambiguity: Int32Array, 
     A reflection of relative amplitude a lowers the sum by up to -20 log10(1 - a) dB and turns its phase by up to
     asin(a) (Georgiadou and Kleusberg 1988); SIGMA-Delta weights (Brunner, Hartinger and Troyer 1999) compare C/N0 with
     what it should be in the same way. Where the reflection wins, the phase goes round by whole cycles, and the receiver
-    does not notice. What C/N0 should be: the strongest lately, or what satellites no higher have.
+    does not notice. What C/N0 should be: the strongest lately, less what covers the antenna, or what satellites have
+    that are no higher.
 
     Args:
         count: Number of links.
@@ -225,21 +229,35 @@ def weigh_fades(count: int, links: Records, dt_s: float, ambiguity: Int32Array, 
         notes: Of `NOTE`, by place; their C/N0 is brought up to date.
         slipped: (count,) set where a carrier nearly vanished.
     """
+    lost = np.zeros((count, 2))
+    for end in range(2):
+        for k in range(count):
+            if ambiguity[k] >= 0:
+                note, now_dbhz = notes[ambiguity[k]], links[k].cn0_dbhz[end]
+                note.cn0_dbhz[end] = max(note.cn0_dbhz[end] - FADE_FORGET_DB_S * dt_s, now_dbhz)
+                lost[k, end] = note.cn0_dbhz[end] - now_dbhz
+        lost[:, end] -= _covered(count, lost[:, end], ambiguity)
     for k in range(count):
-        place = ambiguity[k]
         fade = 0.0
         for end in range(2):
-            usual = _usual_cn0(k, end, count, links)
-            if place >= 0:
-                recent = max(notes[place].cn0_dbhz[end] - FADE_FORGET_DB_S * dt_s, links[k].cn0_dbhz[end])
-                notes[place].cn0_dbhz[end] = recent
-                usual = max(usual, recent)
-            fade = max(fade, usual - links[k].cn0_dbhz[end])
+            fade = max(fade, lost[k, end], _usual_cn0(k, end, count, links) - links[k].cn0_dbhz[end])
         if fade > FADE_FREE_DB:
             turn = math.asin(1.0 - 10.0 ** (-0.05 * (fade - FADE_FREE_DB))) * links[k].wavelength_m / (2.0 * math.pi)
             links[k].phase_m2 += turn * turn
-        if fade > FADE_SLIP_DB or (place >= 0 and notes[place].misfits >= MISFITS_MAX):
+        if fade > FADE_SLIP_DB or (ambiguity[k] >= 0 and notes[ambiguity[k]].misfits >= MISFITS_MAX):
             slipped[k] = True
+
+
+@part
+def _covered(count: int, lost_db: Float64Array, ambiguity: Int32Array) -> float:
+    """What covers a receiver's antenna takes from all carriers: the median of what those seen before have lost, dB."""
+    seen, values = 0, np.empty(count)
+    for k in range(count):
+        if ambiguity[k] >= 0:
+            values[seen] = lost_db[k]
+            seen += 1
+    common_db = median(seen, values) if seen >= COVERED_MIN else 0.0
+    return common_db if common_db >= COVERED_DB else 0.0
 
 
 @part

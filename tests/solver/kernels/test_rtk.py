@@ -61,6 +61,24 @@ def test_a_satellite_that_is_weak_from_the_start_is_measured_by_lower_ones():
     assert links["phase_m2"][3] > 3e-4
 
 
+def test_a_hand_over_the_antenna_is_no_reflection():
+    """Second 1010 of jd-walk-20181009: all carriers lose 12 to 18 dB for 100 s, and all of them stay whole."""
+    links, slipped, _ = weighed(carriers([30.0, 29.0, 31.0, 33.0, 28.0]), [45.0, 46.0, 45.0, 46.0, 46.0])
+    assert not slipped.any()
+    assert (links["phase_m2"] == 1e-5).all()
+
+
+def test_a_reflection_is_seen_behind_a_hand_over_the_antenna():
+    links, slipped, _ = weighed(carriers([35.0, 35.0, 35.0, 35.0, 20.0]), [45.0, 45.0, 45.0, 45.0, 45.0])
+    assert slipped.tolist() == [False, False, False, False, True]
+    assert (links["phase_m2"][:4] == 1e-5).all()
+
+
+def test_what_several_reflections_take_is_not_taken_for_a_hand():
+    links, _, _ = weighed(carriers([39.0, 39.0, 39.0, 45.0, 45.0]), [45.0, 45.0, 45.0, 45.0, 45.0])
+    assert (links["phase_m2"][:3] > 5e-5).all()
+
+
 def test_what_was_strongest_is_forgotten_slowly():
     _, _, notes = weighed(carriers([40.0, 47.0]), [45.0, 45.0], dt_s=100.0)
     assert notes["cn0_dbhz"][:, 0] == pytest.approx([45.0 - 100.0 * rtk.FADE_FORGET_DB_S, 47.0])
