@@ -25,7 +25,7 @@ from solver.kernels import epoch, learning
 from solver.kernels.differencing import SATELLITES_MAX, Columns
 from solver.kernels.follow import LINKS_MIN, AloneSteps, FilterSteps, Given, Known, Seen, follow, follow_alone
 from solver.kernels.rover import KNOWN, OPTIONS, RESULT, Filter, Work, workspace
-from solver.kernels.rtk import NOTE
+from solver.kernels.rtk import NOTE, WHITE_PRIOR
 from solver.model import GLONASS_STATE, KEPLER, Ephemerides, Epoch, Fix, Quality
 from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM
 from solver.timescale import NS
@@ -117,6 +117,7 @@ class RtkState:
         self.record["code_factor"], self.record["code_redundancy"] = 2.0, learning.REDUNDANCY_MEMORY
         self.record["fixed_factor"] = learning.QUIET_FACTOR
         self.record["phase_factor"] = self.record["white_factor"] = self.record["ionosphere_factor"] = 1.0
+        self.record["white_epochs"] = WHITE_PRIOR
         self.record["signal_factor"] = 1.0
         self.record["wander"] = _FIRST_WANDER
         self.record["channel_m2"] = np.inf

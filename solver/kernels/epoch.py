@@ -17,8 +17,9 @@ import numpy as np
 from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.jit import kernel, part
 from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
-from solver.kernels.atmosphere import overhead_ionosphere, water_vapour
+from solver.kernels.atmosphere import overhead_ionosphere
 from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals, rover_signal
+from solver.kernels.expected import expect_atmosphere, expect_strays
 from solver.kernels.fixing import (
     RATIO,
     WHOLE_MIN,
@@ -29,7 +30,6 @@ from solver.kernels.fixing import (
     record_integers,
     resolve,
 )
-from solver.kernels.geodesy import geodetic_from_ecef
 from solver.kernels.kalman import (
     BASE_STATES,
     CHANNEL_BIAS,
@@ -45,6 +45,7 @@ from solver.kernels.learning import (
     learn_alone,
     learn_code_noise,
     learn_fixed,
+    learn_quiet,
     learn_storm,
     learn_wander,
     note_norm,
@@ -77,8 +78,6 @@ from solver.signals import GLONASS, PRN_PER_SYSTEM
 __all__ = ["fix", "locate", "predict", "recall_channels", "stand_alone", "update"]
 
 FIX, FLOAT, DGNSS = int(Quality.FIX), int(Quality.FLOAT), int(Quality.DGNSS)
-NO_DELAY_M: Final = 0.004
-"""Differential zenith ionosphere (1 sigma) below which it is noise rather than a state: some 8 km of baseline."""
 INNOVATION_LIMIT: Final = 4.0
 HOLD_CYCLES: Final = 0.1
 HOLD_GATE: Final = 4.0
@@ -122,22 +121,14 @@ does not average out in hours, and makes its ambiguity look like one that is no 
 STATIC_MEMORY_S: Final = 100.0
 """How long multipath of an antenna at rest lasts: its correlation falls to a half in two minutes."""
 CHANNEL_KNOWN_M: Final = 0.002
-CLIMB: Final = 4e-5
-"""Error of the zenith delay for each metre of height difference: 40 per cent of 0.2 m of wet delay over a scale height
-of 2 km, which is how much humidity departs from the standard's."""
-TURBULENCE: Final = 3.4e-4
-"""Wet zenith delay of either end, m over the cube root of a distance of many kilometres: a structure constant of
-2.4e-7 m^(-1/3) in a layer of 2 km (Treuhaft and Lanyi 1987), over sqrt(2) as there are two ends."""
-VAPOUR_HPA: Final = 11.7
-"""Mean of 45 degrees, for which that is meant: the delay varies as there is water to vary."""
-DRIEST: Final = 0.5
-"""Winters are not as dry as their mean on all days."""
 REACH_M: Final = 30.0
 """How far a rover may have moved before its motion tells less of where it is than a code solution does."""
 MEMORY_NS: Final = 120_000_000_000
 QUIETER: Final = (1.0, 0.5)
 """Shares of the expected ionosphere that an epoch by itself tries."""
 ZENITH_S: Final = 7200.0
+STRAY_S: Final = 3600.0
+"""Orbits err alike for hours; uneven water vapour drifts away with the wind within less than one."""
 
 
 @kernel
@@ -208,7 +199,7 @@ def locate(
             break
         for axis in range(3):
             now.origin_m[axis] += work.position[axis]
-    _expect_atmosphere(time_ns, base_m, how, known, now)
+    expect_atmosphere(time_ns, base_m, how, known, now)
     factors[0], factors[1] = known.code_factor, known.phase_factor
     now.phase_scale = known.phase_factor
     clock_m = CLOCK_MPS * (time_ns - base_time_ns) * 1e-9
@@ -226,7 +217,7 @@ def locate(
     states = (known.count if known.count > 0 else BASE_STATES) + count
     states -= find_ambiguities(count, work.links, known.count, filter_.keys, work.ambiguity)
     if now.ionosphere_m > 0.0:
-        states += satellites
+        states += 2 * satellites
     return count, satellites, states
 
 
@@ -234,28 +225,6 @@ def locate(
 def _largest(vector: Float64Array, first: int) -> float:
     """Size of the largest of three coordinates."""
     return float(max(abs(vector[first]), max(abs(vector[first + 1]), abs(vector[first + 2]))))
-
-
-@part
-def _expect_atmosphere(time_ns: int, base_m: Float64Array, how: Record, known: Record, now: Record) -> None:
-    """Length of the baseline, and what the ionosphere and either end's wet zenith delay may differ by on it.
-
-    The latter grows with distance and, far away, with its cube root; it is larger where and when the air is humid.
-    """
-    distance2, radius2, base_radius2 = 0.0, 0.0, 0.0
-    for axis in range(3):
-        distance2 += (now.origin_m[axis] - base_m[axis]) ** 2
-        radius2 += now.origin_m[axis] ** 2
-        base_radius2 += base_m[axis] ** 2
-    now.baseline_m = math.sqrt(distance2)
-    delay_m = how.ionosphere_ppm * 1e-6 * now.baseline_m
-    now.delay_m = delay_m * math.sqrt(known.ionosphere_factor)
-    now.ionosphere_m = now.delay_m if delay_m > NO_DELAY_M else 0.0
-    climb_m = math.sqrt(radius2) - math.sqrt(base_radius2)
-    latitude, _, _ = geodetic_from_ecef(base_m[0], base_m[1], base_m[2])
-    humidity = max(water_vapour(time_ns, latitude) / VAPOUR_HPA, DRIEST)
-    wet_m = humidity * min(how.zenith_ppm * 1e-6 * now.baseline_m, TURBULENCE * now.baseline_m ** (1.0 / 3.0))
-    now.zenith_m = min(0.1, math.hypot(wet_m, CLIMB * climb_m))
 
 
 @part
@@ -341,6 +310,8 @@ def fix(
             known.count, now.count, work.links, work.reference, work.place, filter_.notes, work.known, patience,
             HOLD_CYCLES**2, filter_.x, filter_.p,
         )  # fmt: skip
+    if holds:
+        known.ionosphere_factor = max(known.ionosphere_factor, 1.0)
     found.quality = DGNSS if how.instantaneous else FLOAT
     if accepted or holds:
         found.quality = FIX if is_sure else FLOAT
@@ -456,6 +427,8 @@ def _resolve(left: int, holds: bool, how: Record, known: Record, now: Record, wo
         if attempt < 0 and not holds and not how.instantaneous:
             learn_storm(size, chosen, known, now, work)
         if accepted:
+            if not holds and not how.instantaneous:
+                learn_quiet(known, now, work)
             for i in range(size):
                 work.fixed[chosen[i]] = fixed[i]
             break
@@ -537,9 +510,11 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
     if not how.static and _measure_rates(how, now, work, result[0]) and not how.moving_base:
         found = result[0]  # it is of the rover alone, the filter's relative to the base
         observe_vector(known.count, VELOCITY, found.velocity_mps, found.velocity_m2s2, x, p)
+    expect_strays(count, work.links, now, work.stray_m)
     known.count = synchronise_states(
-        count, work.links, time_ns, previous_ns, work.slipped, START_M, now.ionosphere_m, _wander(how, known, now),
-        MEMORY_NS, known.count, x, p, keys, notes, work.ambiguity, work.ionosphere,
+        count, work.links, time_ns, previous_ns, work.slipped, START_M, now.ionosphere_m, work.stray_m,
+        math.exp(-dt_s / STRAY_S), _wander(how, known, now), MEMORY_NS, known.count, x, p, keys, notes, work.ambiguity,
+        work.ionosphere, work.stray,
     )  # fmt: skip
 
 
@@ -604,11 +579,9 @@ def update(options: Records, state: Records, filter_: Filter, work: Work) -> tup
     inflation = max(1.0, how.code_memory_s / now.dt_s) if carried >= CARRIED_MIN else 1.0
     observe_links(
         n, now.count, work.links, work.order, work.weight, now.code_scale, inflation, _lasting(how, known, now),
-        work.ambiguity, work.ionosphere, notes, INNOVATION_LIMIT, x, p, work.innovations,
+        work.ambiguity, work.ionosphere, work.stray, notes, INNOVATION_LIMIT, x, p, work.innovations,
     )  # fmt: skip
-    known.white_factor = noise_factor(
-        now.count, work.innovations, work.ambiguity, notes, now.phase_scale, known.white_factor
-    )
+    noise_factor(now.count, work.innovations, work.ambiguity, notes, now.phase_scale, known)
     by_code = min(PHASE_BY_CODE_MAX, PHASE_OF_CODE * known.code_factor)
     known.phase_factor = max(known.white_factor, by_code, min(known.fixed_factor, WHITE_FACTOR_MAX))
     if now.ionosphere_m > 0.0:

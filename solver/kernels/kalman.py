@@ -3,8 +3,9 @@
 State: eleven places that are always there (`POSITION` as an offset from the epoch's approximate position, `VELOCITY`,
 the wet zenith delays of rover and base, a phase bias for each GLONASS channel number in two bands, what the zenith
 ionosphere over both has beyond the expected), then one for each single-differenced ambiguity (cycles) and, on longer
-baselines, one for the differential slant ionosphere of each satellite (m at L1). Each of these has a key: the link's
-key, or `ionosphere_key`.
+baselines, two for each satellite: its differential slant ionosphere (m at L1), and its stray delay (m), which is what
+its orbit's error and uneven water vapour add to all of its links. Each of these has a key: the link's key,
+`ionosphere_key` or `stray_key`.
 
 Measurements are taken one at a time. Every group has a free offset in every epoch (`differencing`): the group's first
 measurement tells what it is, whatever the states are, and thereby tells nothing of the states; all others are compared
@@ -35,11 +36,13 @@ __all__ = [
     "decay_states",
     "find_state",
     "ionosphere_key",
+    "is_ionosphere",
     "mirror",
     "move",
     "observe_coordinate",
     "remove_states",
     "reset_state",
+    "stray_key",
     "update_group",
 ]
 
@@ -49,6 +52,8 @@ ZENITH: Final = 6
 CHANNEL_BIAS: Final = 8
 COMMON_IONOSPHERE: Final = 10
 BASE_STATES: Final = 11
+IONOSPHERE_KEYS: Final = -1000
+STRAY_KEYS: Final = -2000
 BLOCK: Final = 16
 """Gains that may wait: more of them cost more than a pass over the covariance saves."""
 
@@ -59,7 +64,19 @@ Record = Any
 @part
 def ionosphere_key(sat: int) -> int:
     """Key of the ionosphere state of a satellite; negative, so that it is never that of an ambiguity."""
-    return -1000 - sat
+    return IONOSPHERE_KEYS - sat
+
+
+@part
+def is_ionosphere(key: int) -> bool:
+    """Whether a key is one of `ionosphere_key`."""
+    return STRAY_KEYS < key <= IONOSPHERE_KEYS
+
+
+@part
+def stray_key(sat: int) -> int:
+    """Key of the state of a satellite's stray delay; below those of the ionosphere."""
+    return STRAY_KEYS - sat
 
 
 @part
@@ -181,8 +198,8 @@ def apply_gain(n: int, gain: Float64Array, innovation: float, spread: float, x: 
 @part
 def update_group(
     n: int, count: int, group: int, is_phase: bool, order: Int64Array, links: Records, ambiguity: Int32Array,
-    ionosphere: Int32Array, variance: Float64Array, lasting: float, limit: float, x: Float64Array, p: Float64Array,
-    innovations: Float64Array,
+    ionosphere: Int32Array, stray: Int32Array, variance: Float64Array, lasting: float, limit: float, x: Float64Array,
+    p: Float64Array, innovations: Float64Array,
 ) -> int:  # fmt: skip
     """Update with the codes or the phases of one group, best links first.
 
@@ -195,6 +212,7 @@ def update_group(
         links: (count,) of `LINK`.
         ambiguity: (count,) places of the ambiguities; negative: the phase is not to be used.
         ionosphere: (count,) places of the ionosphere states; negative: none.
+        stray: (count,) places of the stray delays' states; negative: none.
         variance: (count,) of the measurements; NaN: left out.
         lasting: Share of the variances that stands for errors which last: innovations do not show it.
         limit: Normalised innovation from which on a measurement's variance is raised (Huber).
@@ -207,7 +225,7 @@ def update_group(
         How many measurements were taken, the first included.
     """
     gains, spreads, offset_gain = np.empty((BLOCK, n)), np.empty(BLOCK), np.empty(n)
-    row, places, factors = np.zeros(BASE_STATES), np.empty(2, np.int64), np.empty(2)
+    row, places, factors = np.zeros(BASE_STATES), np.empty(3, np.int64), np.empty(3)
     offset, offset_variance, total = 0.0, 0.0, 0.0
     taken, waiting = 0, 0
     for which in range(count):
@@ -217,7 +235,7 @@ def update_group(
         y = links[k].phase_m if is_phase else links[k].code_m
         if math.isnan(y):
             continue
-        terms = _fill_row(links[k], is_phase, ambiguity[k], ionosphere[k], row, places, factors)
+        terms = _fill_row(links[k], is_phase, ambiguity[k], ionosphere[k], stray[k], row, places, factors)
         gain, noise = gains[waiting], variance[k]
         _project(n, row, terms, places, factors, waiting, gains, spreads, p, gain)
         innovation = y - offset - _along(row, terms, places, factors, x)
@@ -255,10 +273,10 @@ def update_group(
 
 @part
 def _fill_row(
-    link: Record, is_phase: bool, ambiguity: int, ionosphere: int, row: Float64Array, places: Int64Array,
+    link: Record, is_phase: bool, ambiguity: int, ionosphere: int, stray: int, row: Float64Array, places: Int64Array,
     factors: Float64Array,
 ) -> int:  # fmt: skip
-    """Write partial derivatives by the states that are always there, and by up to two others; returns how many."""
+    """Write partial derivatives by the states that are always there, and by up to three others; returns how many."""
     for axis in range(3):
         row[POSITION + axis] = -link.unit[axis]
     row[ZENITH] = link.wet_rover
@@ -273,6 +291,9 @@ def _fill_row(
         terms += 1
     if ionosphere >= 0:
         places[terms], factors[terms] = ionosphere, -link.ionosphere if is_phase else link.ionosphere
+        terms += 1
+    if stray >= 0:
+        places[terms], factors[terms] = stray, 1.0
         terms += 1
     return terms
 

@@ -24,6 +24,7 @@ __all__ = [
     "learn_alone",
     "learn_code_noise",
     "learn_fixed",
+    "learn_quiet",
     "learn_storm",
     "learn_wander",
     "note_norm",
@@ -45,6 +46,8 @@ STORM_GAIN: Final = 0.3
 """Three times the steps by which states that stay small lower the expectation again."""
 STORM_MOST: Final = 4.0
 """1 mm/km. Other things than an ionosphere belie a filter; its states tell, once they may, whether it was that."""
+QUIET_LEAST: Final = 0.2
+"""0.2 mm/km, a night's at the minimum of the solar cycle."""
 SHARE_MIN: Final = 3.0
 """Least redundancy of a square that tells anything."""
 FIXED_GAIN: Final = 0.05
@@ -172,6 +175,19 @@ def learn_storm(size: int, chosen: Int64Array, known: Record, now: Record, work:
     if now.ionosphere_m > 0.0 and belied:
         raised = min(known.ionosphere_factor * math.exp(STORM_GAIN), STORM_MOST)
         known.ionosphere_factor = max(known.ionosphere_factor, raised)
+
+
+@part
+def learn_quiet(known: Record, now: Record, work: Work) -> None:
+    """Expect less of the ionosphere where integers that were accepted fit better than the filter lets them.
+
+    That is how a rover far away gets its first fix within minutes. It is so until integers are held: the states know
+    the ionosphere then, and would be slow to see it rise.
+    """
+    norm, fixable = work.report[NORM], work.report[COUNT]
+    if now.ionosphere_m > 0.0 and fixable >= LEARNING_MIN and norm < fixable:
+        quieter = max(known.ionosphere_factor * _step(norm / fixable), QUIET_LEAST)
+        known.ionosphere_factor = min(known.ionosphere_factor, quieter)
 
 
 @part

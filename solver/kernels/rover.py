@@ -49,6 +49,7 @@ KNOWN: Final = np.dtype(
         ("code_factor", np.float64),  # variance factors as seen so far
         ("code_redundancy", np.float64),  # how many observations the code's stands for; limited, so that it follows
         ("phase_factor", np.float64),
+        ("white_epochs", np.float64),  # how many epochs the next is of; limited, so that it follows
         ("white_factor", np.float64),  # the carriers' by innovations, which slow errors do not show in
         ("fixed_factor", np.float64),  # the carriers' by the residuals of fixed positions
         ("signal_factor", np.float64, (SIGNAL_COUNT,)),  # the carriers' by signal of the rover, beside the others
@@ -74,6 +75,8 @@ NOW: Final = np.dtype(
         ("ionosphere_m", np.float64),  # the same; 0: too little to be a state
         ("thickness_m", np.float64),  # zenith ionosphere at L1 that both ends share, as expected
         ("thickness_sigma_m", np.float64),  # how far that may be off
+        ("uneven_m", np.float64),  # what a ray aside of the zenith has of it by itself, mapped to the zenith, 1 sigma
+        ("orbit_m", np.float64),  # what an error of a GPS orbit does to the baseline, 1 sigma
         ("zenith_m", np.float64),  # either end's wet zenith delay beyond the model, 1 sigma
         ("code_scale", np.float64),  # variance factor of this epoch's codes
         ("phase_scale", np.float64),  # variance factor that this epoch's carriers were given
@@ -120,6 +123,8 @@ class Work(NamedTuple):
     held: Bools
     ambiguity: Int32Array
     ionosphere: Int32Array
+    stray: Int32Array
+    stray_m: Float64Array
     place: Int32Array
     member: Int32Array
     free: Int32Array
@@ -155,6 +160,8 @@ def workspace() -> Work:
         held=np.zeros(links, np.bool_),
         ambiguity=np.zeros(links, np.int32),
         ionosphere=np.zeros(links, np.int32),
+        stray=np.zeros(links, np.int32),
+        stray_m=np.zeros(links),
         place=np.zeros(links, np.int32),
         member=np.zeros(links, np.int32),
         free=np.zeros(links, np.int32),

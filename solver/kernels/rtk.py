@@ -12,22 +12,27 @@ from solver.kernels.differencing import rover_signal
 from solver.kernels.kalman import (
     BASE_STATES,
     add_state,
+    apply_gain,
     decay_states,
     find_state,
     ionosphere_key,
+    is_ionosphere,
     mirror,
     observe_coordinate,
     remove_states,
     reset_state,
+    stray_key,
     update_group,
 )
 from solver.kernels.linalg import cholesky
 from solver.kernels.robust import median, robust_coordinates
+from solver.kernels.rover import Record
 from solver.model import HALF_CYCLE
 
 __all__ = [
     "NOTE",
     "WHITE_FACTOR_MAX",
+    "WHITE_PRIOR",
     "choose_references",
     "find_ambiguities",
     "instantaneous_differences",
@@ -53,6 +58,9 @@ FADE_FORGET_DB_S: Final = 0.005
 COVERED_DB: Final = 8.0
 COVERED_MIN: Final = 5
 """What half of so many carriers or more lost by so much is not due to reflections: something covers the antenna."""
+WHITE_PRIOR: Final = 4.0
+"""Epochs that the noise law counts for before a filter's innovations tell."""
+WHITE_MEMORY: Final = 20.0
 WHITE_FACTOR_MAX: Final = 9.0
 """Carriers that are noisier than that are not believed to be: a filter that thinks so forgets what it knows."""
 MISFITS_MAX: Final = 3
@@ -274,8 +282,8 @@ def _usual_cn0(k: int, end: int, count: int, links: Records) -> float:
 @part
 def synchronise_states(
     count: int, links: Records, time_ns: int, previous_ns: int, slipped: Bools, start_m: float, ionosphere_m: float,
-    wander: float, memory_ns: int, n: int, x: Float64Array, p: Float64Array, keys: Int32Array, notes: Records,
-    ambiguity: Int32Array, ionosphere: Int32Array,
+    stray_m: Float64Array, keep: float, wander: float, memory_ns: int, n: int, x: Float64Array, p: Float64Array,
+    keys: Int32Array, notes: Records, ambiguity: Int32Array, ionosphere: Int32Array, stray: Int32Array,
 ) -> int:  # fmt: skip
     """Make the filter's states those of this epoch's links.
 
@@ -290,6 +298,8 @@ def synchronise_states(
         slipped: (count,).
         start_m: Standard deviation of a new ambiguity.
         ionosphere_m: Standard deviation of a new zenith ionosphere state; 0: there are no such states.
+        stray_m: (count,) standard deviations of the satellites' stray delays; 0: there are no such states.
+        keep: What is left of a stray delay since the last epoch.
         wander: Variance that an old ambiguity gains, in units of its carrier's.
         memory_ns: How long an unseen state is kept.
         n: Number of states.
@@ -299,6 +309,7 @@ def synchronise_states(
         notes: (n,).
         ambiguity: (count,) in, place of each link's ambiguity before; out, place now; -1: none.
         ionosphere: (count,) out, place of the satellite's ionosphere; -1: none.
+        stray: (count,) out, place of its stray delay; -1: none.
 
     Returns:
         The new number of states.
@@ -315,11 +326,12 @@ def synchronise_states(
         n = left
     for k in range(count):
         place = moved[ambiguity[k]] if ambiguity[k] >= 0 else -1
-        ambiguity[k] = ionosphere[k] = -1
+        ambiguity[k] = ionosphere[k] = stray[k] = -1
         if ionosphere_m > 0.0:
-            ionosphere[k], n = _ionosphere_state(
-                links[k].sat, ionosphere_m * links[k].slant, time_ns, n, x, p, keys, notes
-            )
+            key, sigma_m = ionosphere_key(links[k].sat), ionosphere_m * links[k].slant
+            ionosphere[k], n = _delay_state(key, sigma_m, 1.0, time_ns, n, x, p, keys, notes)
+        if stray_m[k] > 0.0:
+            stray[k], n = _delay_state(stray_key(links[k].sat), stray_m[k], keep, time_ns, n, x, p, keys, notes)
         if math.isnan(links[k].phase_m):
             continue
         value = (links[k].phase_m - links[k].code_m) / links[k].wavelength_m
@@ -356,17 +368,19 @@ def _new_note(notes: Records, place: int) -> None:
 
 
 @part
-def _ionosphere_state(
-    sat: int, sigma_m: float, time_ns: int, n: int, x: Float64Array, p: Float64Array, keys: Int32Array, notes: Records
-) -> tuple[int, int]:
-    """Place of a satellite's ionosphere state (made where there is none) and the number of states."""
-    key = ionosphere_key(sat)
+def _delay_state(
+    key: int, sigma_m: float, keep: float, time_ns: int, n: int, x: Float64Array, p: Float64Array, keys: Int32Array,
+    notes: Records,
+) -> tuple[int, int]:  # fmt: skip
+    """Place of a satellite's delay (made where there is none, else a Gauss-Markov step on) and the number of states."""
     place = find_state(n, keys, key)
     if place < 0:
         place = n
         n = add_state(n, x, p, keys, key, 0.0, sigma_m * sigma_m)
         if n == place:
             return -1, n
+    elif keep < 1.0 and notes[place].seen_ns < time_ns:  # once for all of its links
+        decay_states(n, place, place + 1, keep, sigma_m * sigma_m, x, p)
     notes[place].seen_ns = time_ns
     return place, n
 
@@ -378,24 +392,29 @@ def decay_atmosphere(
 ) -> None:  # fmt: skip
     """Gauss-Markov steps of the atmosphere's states towards what is normal for the baseline.
 
-    Where more is expected of the ionosphere than before, its states were thought too small all the time.
+    Where more is expected of the ionosphere than before, its states were thought too small all the time; where less is,
+    too large, which is as if they had been seen to be zero.
     """
     if zenith_m > 0.0:
         decay_states(n, 6, 8, math.exp(-dt_s / zenith_s), zenith_m * zenith_m, x, p)
     if ionosphere_m > 0.0:
         keep = math.exp(-dt_s / ionosphere_s)
-        more = max(2.0 * (ionosphere_m * ionosphere_m - before_m * before_m), 0.0)  # twice, for slants
+        more = 2.0 * (ionosphere_m * ionosphere_m - before_m * before_m)  # twice, for slants
         for k in range(BASE_STATES, n):
-            if keys[k] < 0:
+            if is_ionosphere(keys[k]):
                 decay_states(n, k, k + 1, keep, ionosphere_m * ionosphere_m, x, p)
-                p[k, k] += more
+                if more < 0.0:
+                    zero_m2 = (2.0 * ionosphere_m * before_m) ** 2 / -more
+                    apply_gain(n, p[k].copy(), -x[k], p[k, k] + zero_m2, x, p)
+                else:
+                    p[k, k] += more
 
 
 @part
 def observe_links(
     n: int, count: int, links: Records, order: Int64Array, code_weight: Float64Array, code_scale: float,
-    code_inflation: float, phase_inflation: float, ambiguity: Int32Array, ionosphere: Int32Array, notes: Records,
-    limit: float, x: Float64Array, p: Float64Array, innovations: Float64Array,
+    code_inflation: float, phase_inflation: float, ambiguity: Int32Array, ionosphere: Int32Array, stray: Int32Array,
+    notes: Records, limit: float, x: Float64Array, p: Float64Array, innovations: Float64Array,
 ) -> None:  # fmt: skip
     """Update the filter with all codes, then all phases; note how long carriers have contradicted the others.
 
@@ -417,8 +436,8 @@ def observe_links(
         is_phase = turn >= groups
         group, variance = (turn - groups, phase_m2) if is_phase else (turn, code_m2)
         update_group(
-            n, count, group, is_phase, order, links, ambiguity, ionosphere, variance, lasting if is_phase else 0.0,
-            limit, x, p, innovations,
+            n, count, group, is_phase, order, links, ambiguity, ionosphere, stray, variance,
+            lasting if is_phase else 0.0, limit, x, p, innovations,
         )  # fmt: skip
     mirror(n, p)
     for k in range(count):
@@ -429,11 +448,12 @@ def observe_links(
 
 @part
 def noise_factor(
-    count: int, innovations: Float64Array, ambiguity: Int32Array, notes: Records, scale: float, factor: float
-) -> float:
+    count: int, innovations: Float64Array, ambiguity: Int32Array, notes: Records, scale: float, known: Record
+) -> None:
     """Follow the variance factor of the carriers by the median of their innovations, normalised with `scale`.
 
-    Slow errors hide in the ambiguities and do not show, hence the lower limit.
+    Slow errors hide in the ambiguities and do not show, hence the lower limit. At first each epoch tells as much as the
+    law does; later it is one of the last twenty.
     """
     sizes = np.empty(count)
     used = 0
@@ -442,11 +462,12 @@ def noise_factor(
             sizes[used] = abs(innovations[k])
             used += 1
     if used < 4:
-        return factor
+        return
     square = (median(used, sizes) / 0.6745) ** 2
-    step = math.log(max(square, 1e-3) * scale / factor)
+    step = math.log(max(square, 1e-3) * scale / known.white_factor)
     step = min(max(step, -1.0), 1.0)  # bounded alike on both sides: follows the usual epoch
-    return min(max(factor * math.exp(0.05 * step), 0.5), WHITE_FACTOR_MAX)
+    known.white_epochs = min(known.white_epochs + 1.0, WHITE_MEMORY)
+    known.white_factor = min(max(known.white_factor * math.exp(step / known.white_epochs), 0.5), WHITE_FACTOR_MAX)
 
 
 @part
@@ -456,13 +477,14 @@ def ionosphere_factor(
     """Follow the variance factor of the differential ionosphere by how large its estimated states are.
 
     The estimates' expected square is the states' own variance (zenith, times two for the slant) less what is not known.
+    An ionosphere that integers have told to be quiet (`learning.learn_quiet`) is left alone.
     """
     square, expected = 0.0, 0.0
     for k in range(BASE_STATES, n):
-        if keys[k] < 0:
+        if is_ionosphere(keys[k]):
             square += x[k] * x[k]
             expected += max(2.0 * sigma_m * sigma_m - p[k, k], 0.1 * sigma_m * sigma_m)
-    if expected == 0.0:
+    if expected == 0.0 or factor < 1.0:
         return factor
     step = min(max(math.log(max(square / expected, 1e-3)), -1.0), 1.0)
     return min(max(factor * math.exp(0.1 * step), 1.0), 100.0)

@@ -10,7 +10,7 @@ from solver.kernels.atmosphere import overhead_ionosphere
 from solver.kernels.epoch import recall_channels
 from solver.kernels.fixing import COUNT, NORM
 from solver.kernels.kalman import CHANNEL_BIAS, COMMON_IONOSPHERE
-from solver.kernels.learning import learn_storm, learn_wander
+from solver.kernels.learning import learn_quiet, learn_storm, learn_wander
 from solver.kernels.rover import NOW, workspace
 from solver.model import SLIP, Quality
 from solver.observed import take
@@ -176,6 +176,19 @@ def test_more_is_expected_of_the_ionosphere_where_sure_integers_of_wide_lanes_ar
         factors.append(known["ionosphere_factor"])
     assert (factors[0] > 1.0) == grows
     assert factors[-1] <= 4.0
+
+
+@pytest.mark.parametrize(
+    ("norm", "fixable", "ionosphere_m", "expected"),
+    [(3.0, 12, 0.02, 0.2), (11.0, 12, 0.02, 0.85), (13.0, 12, 0.02, 1.0), (1.0, 4, 0.02, 1.0), (3.0, 12, 0.0, 1.0)],
+)
+def test_less_is_expected_of_the_ionosphere_where_accepted_integers_fit_better(norm, fixable, ionosphere_m, expected):
+    known, now, work = RtkState().record[0], np.zeros(1, NOW)[0], workspace()
+    now["ionosphere_m"] = ionosphere_m
+    work.report[[NORM, COUNT]] = norm, fixable
+    for _ in range(19):
+        learn_quiet(known, now, work)
+    assert known["ionosphere_factor"] == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("flagged", [True, False])

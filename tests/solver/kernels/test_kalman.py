@@ -28,7 +28,7 @@ def filter_of(rng, states):
     return rng.normal(size=states), root @ root.T / states + np.eye(states)
 
 
-def batch(links, group, is_phase, ambiguity, ionosphere, variance, x, p):
+def batch(links, group, is_phase, ambiguity, ionosphere, stray, variance, x, p):
     """The same update with an unknown offset of the group, in one dense step."""
     chosen = np.flatnonzero(links["group"] == group)
     h = np.zeros((len(chosen), len(x) + 1))
@@ -36,6 +36,7 @@ def batch(links, group, is_phase, ambiguity, ionosphere, variance, x, p):
         h[row, :3] = -links["unit"][k]
         h[row, 6], h[row, 7] = links["wet_rover"][k], -links["wet_base"][k]
         h[row, ionosphere[k]] = (-1 if is_phase else 1) * links["ionosphere"][k]
+        h[row, stray[k]] = 1.0
         if is_phase:
             h[row, ambiguity[k]] = links["wavelength_m"][k]
         h[row, -1] = 1.0
@@ -51,16 +52,17 @@ def batch(links, group, is_phase, ambiguity, ionosphere, variance, x, p):
 @pytest.mark.parametrize("is_phase", [False, True])
 def test_contrasts_are_the_same_as_an_unknown_offset_of_the_group(is_phase):
     rng = np.random.default_rng(4)
-    n, states = 12, kalman.BASE_STATES + 24
+    n, states = 12, kalman.BASE_STATES + 36
     links = links_of(rng, n)
     x, p = filter_of(rng, states)
     ambiguity = (kalman.BASE_STATES + np.arange(n)).astype(np.int32)
     ionosphere = (kalman.BASE_STATES + n + np.arange(n)).astype(np.int32)
+    stray = (kalman.BASE_STATES + 2 * n + np.arange(n)).astype(np.int32)
     variance = rng.uniform(0.1, 1.0, n)
-    expected = batch(links, 1, is_phase, ambiguity, ionosphere, variance, x, p)
+    expected = batch(links, 1, is_phase, ambiguity, ionosphere, stray, variance, x, p)
     order = rng.permutation(n)
     taken = kalman.update_group(
-        states, n, 1, is_phase, order, links, ambiguity, ionosphere, variance, 0.0, 1e9, x, p, np.zeros(n)
+        states, n, 1, is_phase, order, links, ambiguity, ionosphere, stray, variance, 0.0, 1e9, x, p, np.zeros(n)
     )
     kalman.mirror(states, p)
     assert taken == 6
@@ -79,7 +81,7 @@ def test_an_outlier_is_weighed_down():
     innovations = np.zeros(n)
     order = np.array([0, 1, 2, 4, 5, 6, 7, 3])
     kalman.update_group(
-        states, n, 0, False, order, links, nowhere, nowhere, np.full(n, 0.01), 0.0, 3.0, x, p, innovations
+        states, n, 0, False, order, links, nowhere, nowhere, nowhere, np.full(n, 0.01), 0.0, 3.0, x, p, innovations
     )
     assert innovations[3] > 100
     assert np.abs(x[:3]).max() < 0.01
@@ -97,8 +99,9 @@ def test_errors_that_last_widen_the_covariance_but_do_not_hide_outliers():
     for variance, lasting in ((0.01, 0.0), (0.1, 0.9), (0.1, 0.0)):
         x, p, innovations = np.zeros(states), np.eye(states) * 1e-6, np.zeros(n)
         kalman.update_group(
-            states, n, 0, False, order, links, nowhere, nowhere, np.full(n, variance), lasting, 1e9, x, p, innovations
-        )
+            states, n, 0, False, order, links, nowhere, nowhere, nowhere, np.full(n, variance), lasting, 1e9, x, p,
+            innovations,
+        )  # fmt: skip
         seen.append(innovations[3])
         spread.append(np.trace(p[:3, :3]))
     assert seen[1] == pytest.approx(seen[0], rel=1e-3)

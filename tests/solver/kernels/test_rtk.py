@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from solver.kernels import rtk
+from solver.kernels import kalman, rtk
 from solver.kernels.differencing import LINK
 from solver.model import HALF_CYCLE
+from solver.rtk import RtkState
 from solver.signals import SIGNAL_COUNT
 
 WAVELENGTH_M = 0.2363
@@ -140,11 +141,51 @@ def test_single_epochs_share_what_the_filter_has_states_for():
 def test_innovations_tell_the_noise_in_units_of_what_was_assumed():
     """Three times the variance that was assumed, which was twice the noise law's."""
     rng, notes = np.random.default_rng(4), np.zeros(30, rtk.NOTE)
-    notes["locked"], factor = 10, 1.0
+    notes["locked"], known = 10, RtkState().record[0]
     for _ in range(300):
         innovations = rng.normal(0.0, np.sqrt(3.0), 30)
-        factor = rtk.noise_factor(30, innovations, np.arange(30, dtype=np.int32), notes, 2.0, factor)
-    assert factor == pytest.approx(6.0, rel=0.15)
+        rtk.noise_factor(30, innovations, np.arange(30, dtype=np.int32), notes, 2.0, known)
+    assert known["white_factor"] == pytest.approx(6.0, rel=0.15)
+
+
+def test_the_first_epochs_soon_tell_that_carriers_are_quiet():
+    """At half a minute's interval, it took ten minutes until a geodetic receiver's carriers had their weight."""
+    rng, notes = np.random.default_rng(4), np.zeros(30, rtk.NOTE)
+    notes["locked"], known = 10, RtkState().record[0]
+    for _ in range(5):
+        innovations = rng.normal(0.0, np.sqrt(0.5 / known["white_factor"]), 30)
+        rtk.noise_factor(30, innovations, np.arange(30, dtype=np.int32), notes, float(known["white_factor"]), known)
+    assert known["white_factor"] < 0.75
+
+
+def test_a_stray_delay_is_one_of_all_links_of_its_satellite_and_fades():
+    """Two bands of one satellite share its state; an hour later it is forgotten but for what is expected."""
+    links, state, sigma = carriers([45.0, 45.0]), RtkState(), np.full(2, 0.01)
+    x, p, keys, notes = state.filter
+    places = [np.full(2, -1, np.int32) for _ in range(3)]
+    hour_ns, n = 3_600_000_000_000, kalman.BASE_STATES
+    for time_ns, keep in ((hour_ns, 1.0), (2 * hour_ns, 0.1)):
+        if n > kalman.BASE_STATES:
+            x[places[2][0]] = 0.02
+            rtk.find_ambiguities(2, links, n, keys, places[0])
+        n = rtk.synchronise_states(
+            2, links, time_ns, time_ns - hour_ns, np.zeros(2, np.bool_), 20.0, 0.0, sigma, keep, 0.0, 2 * hour_ns, n, x,
+            p, keys, notes, *places,
+        )  # fmt: skip
+        assert places[2][0] == places[2][1] >= kalman.BASE_STATES
+        assert n == kalman.BASE_STATES + 3
+    assert x[places[2][0]] == pytest.approx(0.002)
+    assert p[places[2][0], places[2][0]] == pytest.approx(1e-4)
+
+
+def test_less_is_expected_of_the_ionosphere_as_if_it_had_been_seen_to_be_zero():
+    """States that were made with twice the sigma are afterwards those that half of it would have made."""
+    state, n = RtkState(), kalman.BASE_STATES + 1
+    x, p, keys, _ = state.filter
+    keys[n - 1], x[n - 1], p[n - 1, n - 1] = kalman.ionosphere_key(3), 0.04, 2 * 0.02**2
+    rtk.decay_atmosphere(n, 1e-6, 0.01, 0.02, 1800.0, 0.0, 7200.0, x, p, keys)
+    assert p[n - 1, n - 1] == pytest.approx(2 * 0.01**2, rel=1e-3)
+    assert x[n - 1] == pytest.approx(0.01, rel=1e-3)
 
 
 def test_a_base_epoch_of_some_seconds_ago_makes_carriers_less_sure_by_what_satellite_clocks_do():
