@@ -152,6 +152,8 @@ def prepare(
     if job.rover[0].time_ns > job.base[-1].time_ns + _BASE_AGE_MAX_NS or job.rover[-1].time_ns < job.base[0].time_ns:
         warnings.append(f"the base observed {_span(job.base)}, the rover {_span(job.rover)}: not at the same time")
     if not antex:
+        if mode == "static":
+            _compare_antennas(moving.station.antenna, fixed.station.antenna, warnings)
         return replace(job, base_ecef_m=base_position(fixed, ephemerides, base_ecef_m, warnings))
     from stations.static import antennas_of
 
@@ -161,6 +163,13 @@ def prepare(
         base_ecef_m=base_position(fixed, ephemerides, base_ecef_m, warnings),
         antennas=antennas_of(antex, names, warnings),
     )
+
+
+def _compare_antennas(rover: str, base: str, warnings: list[str]) -> None:
+    """Warn of two antennas whose phase centres lie differently, where nothing is corrected."""
+    names = [" ".join(name.split()) for name in (rover, base)]
+    if all(names) and names[0] != names[1]:
+        warnings.append(f"{names[0]} and {names[1]} differ in height by centimetres to decimetres: give --antex FILE")
 
 
 def _read_both(session: Session, rover: list[Path], base: list[Path]) -> tuple[Recording, Recording]:

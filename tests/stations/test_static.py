@@ -97,6 +97,19 @@ def test_an_antenna_that_is_not_in_the_file_is_told(tmp_path):
     assert "an antenna that is not named: none is applied" in warnings[0]
 
 
+def test_antennas_of_two_types_that_nothing_corrects_are_told(shared_data):
+    """Delft to Eijsden, 164 km: the height is 21 cm off, and 1 cm with both antennas' calibrations."""
+    folder = shared_data / "nl-network-2021001"
+    told = {}
+    for name in ("delf", "rovn"):
+        rover, base = (folder / f"{who}001_00-12h.21o.xz" for who in (name, "zegv"))
+        navigation = [folder / "AMEL00NLD_R_20210010000_01D_MN.rnx.xz"]
+        warnings = prepare("static", [rover], [base], navigation, Selection(), np.array(TIBET_BASE)).warnings
+        told[name] = [text for text in warnings if "--antex" in text]
+    differ = "TRM29659.00 UNAV and SEPCHOKE_B3E6 SPKE differ in height by centimetres to decimetres: give --antex FILE"
+    assert told == {"delf": [differ], "rovn": []}
+
+
 def test_a_file_that_is_no_antenna_file_is_named(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_bytes(b"nothing of antennas in here")
