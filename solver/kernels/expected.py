@@ -28,10 +28,10 @@ UNEVEN_M: Final = 0.0015
 """Wet delay that a ray has by itself, mapped to the zenith, where it has gone aside by half that layer's height: of the
 3.4 mm that the structure constant gives there, what lasts for most of an hour and no zenith delay takes up."""
 ORBIT_M: Final = 0.4
-"""Error of a broadcast orbit across the line of sight, as a baseline sees it: along and across its track, GPS's are off
-by 0.9 and 0.5 m, newer satellites' by less (Montenbruck, Steigenberger and Hauschild 2018)."""
+"""Error of a GPS broadcast orbit across the line of sight, as a baseline sees it. Ranges by GPS's ephemerides are off
+by 0.7 m, by GLONASS's by 1.9 m (Montenbruck, Steigenberger and Hauschild 2015)."""
 GLONASS_ORBITS: Final = 3.0
-"""GLONASS's are off by 2.4 and 1.4 m."""
+"""How much worse those of GLONASS are."""
 RANGE_M: Final = 2.2e7
 
 
