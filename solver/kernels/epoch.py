@@ -42,6 +42,7 @@ from solver.kernels.learning import (
     BANDS_MIN,
     IONOSPHERE_S,
     QUIET_FACTOR,
+    belies_held,
     learn_alone,
     learn_code_noise,
     learn_fixed,
@@ -299,6 +300,7 @@ def fix(
         _list_integers(left, now.count, work)
         accepted = learn_alone(accepted, known, now, work)
     is_sure = _own_up(how, known, now, work)
+    starts_anew = holds and belies_held(known, now, work)
     offset, spread = work.position, work.position_m2
     if not how.instantaneous:
         offset, spread, patience = filter_.x, filter_.p, held_after(now.dt_s)
@@ -313,7 +315,7 @@ def fix(
     if holds:
         known.ionosphere_factor = max(known.ionosphere_factor, 1.0)
     found.quality = DGNSS if how.instantaneous else FLOAT
-    if accepted or holds:
+    if (accepted or holds) and not starts_anew:
         found.quality = FIX if is_sure else FLOAT
         offset, spread = work.b, work.qb
         if is_sure:
@@ -328,6 +330,8 @@ def fix(
     if not how.instantaneous:
         remember_phases(now.count, work.links, work.ambiguity, offset, filter_.notes)
         _rest(known, now, filter_)
+    if starts_anew:
+        known.count, known.ionosphere_factor = 0, 1.0
 
 
 @part

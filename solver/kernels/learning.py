@@ -21,6 +21,7 @@ __all__ = [
     "IONOSPHERE_S",
     "QUIET_FACTOR",
     "REDUNDANCY_MEMORY",
+    "belies_held",
     "learn_alone",
     "learn_code_noise",
     "learn_fixed",
@@ -48,6 +49,11 @@ STORM_MOST: Final = 4.0
 """1 mm/km. Other things than an ionosphere belie a filter; its states tell, once they may, whether it was that."""
 QUIET_LEAST: Final = 0.2
 """0.2 mm/km, a night's at the minimum of the solar cycle."""
+BELIED: Final = 10.0
+"""The same, for integers beside others that are held. Beside right ones it lasted for two epochs at most."""
+BELIED_EPOCHS: Final = 3
+BELIED_S: Final = 5.0
+"""Epochs further apart share no multipath; antennas in a valley show that much in each."""
 SHARE_MIN: Final = 3.0
 """Least redundancy of a square that tells anything."""
 FIXED_GAIN: Final = 0.05
@@ -151,6 +157,15 @@ def learn_wander(left: int, known: Record, now: Record, work: Work) -> None:
     elif norm > CONTRADICTION * fixable:
         step = 1.0
     known.wander = min(max(known.wander * math.exp(WANDER_STEP * step), WANDER_LIMITS[0]), WANDER_LIMITS[1])
+
+
+@part
+def belies_held(known: Record, now: Record, work: Work) -> bool:
+    """Whether integers that are called sure have lain far off for some epochs running: what is held is wrong then."""
+    norm, fixable = work.report[NORM], work.report[COUNT]
+    contradicts = now.dt_s <= BELIED_S and fixable >= WHOLE_MIN and norm > BELIED * fixable
+    known.belied = known.belied + 1 if contradicts else 0
+    return bool(known.belied >= BELIED_EPOCHS)
 
 
 @part
