@@ -589,7 +589,7 @@ def update(options: Records, state: Records, filter_: Filter, work: Work) -> tup
     by_code = min(PHASE_BY_CODE_MAX, PHASE_OF_CODE * known.code_factor)
     known.phase_factor = max(known.white_factor, by_code, min(known.fixed_factor, WHITE_FACTOR_MAX))
     if now.ionosphere_m > 0.0:
-        known.ionosphere_factor = ionosphere_factor(n, x, p, keys, now.ionosphere_m, known.ionosphere_factor)
+        known.ionosphere_factor = ionosphere_factor(n, now.dt_s, x, p, keys, now.ionosphere_m, known.ionosphere_factor)
     return _hold(how, known, now, filter_, work)
 
 

@@ -472,7 +472,7 @@ def noise_factor(
 
 @part
 def ionosphere_factor(
-    n: int, x: Float64Array, p: Float64Array, keys: Int32Array, sigma_m: float, factor: float
+    n: int, dt_s: float, x: Float64Array, p: Float64Array, keys: Int32Array, sigma_m: float, factor: float
 ) -> float:
     """Follow the variance factor of the differential ionosphere by how large its estimated states are.
 
@@ -487,7 +487,7 @@ def ionosphere_factor(
     if expected == 0.0 or factor < 1.0:
         return factor
     step = min(max(math.log(max(square / expected, 1e-3)), -1.0), 1.0)
-    return min(max(factor * math.exp(0.1 * step), 1.0), 100.0)
+    return min(max(factor * math.exp(0.1 * min(dt_s / 30.0, 1.0) * step), 1.0), 100.0)
 
 
 @part
