@@ -43,6 +43,7 @@ from solver.kernels.learning import (
     IONOSPHERE_S,
     QUIET_FACTOR,
     belies_held,
+    goes_astray,
     learn_alone,
     learn_code_noise,
     learn_fixed,
@@ -301,6 +302,8 @@ def fix(
         accepted = learn_alone(accepted, known, now, work)
     is_sure = _own_up(how, known, now, work)
     starts_anew = holds and belies_held(known, now, work)
+    if not how.instantaneous:
+        starts_anew |= goes_astray(known, now, filter_, work) and not (accepted or holds)
     offset, spread = work.position, work.position_m2
     if not how.instantaneous:
         offset, spread, patience = filter_.x, filter_.p, held_after(now.dt_s)
@@ -331,7 +334,7 @@ def fix(
         remember_phases(now.count, work.links, work.ambiguity, offset, filter_.notes)
         _rest(known, now, filter_)
     if starts_anew:
-        known.count, known.ionosphere_factor = 0, 1.0
+        known.count, known.ionosphere_factor, known.astray = 0, 1.0, 0.0
 
 
 @part

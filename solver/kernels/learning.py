@@ -13,7 +13,8 @@ from solver.jit import part
 from solver.kernels import Float64Array, Int64Array
 from solver.kernels.components import variance_components
 from solver.kernels.fixing import COUNT, NORM, WHOLE_MIN
-from solver.kernels.rover import Record, Work
+from solver.kernels.linalg import cholesky, cholesky_solve
+from solver.kernels.rover import Filter, Record, Work
 from solver.signals import GLONASS, PRN_PER_SYSTEM
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "QUIET_FACTOR",
     "REDUNDANCY_MEMORY",
     "belies_held",
+    "goes_astray",
     "learn_alone",
     "learn_code_noise",
     "learn_fixed",
@@ -54,6 +56,10 @@ BELIED: Final = 10.0
 BELIED_EPOCHS: Final = 3
 BELIED_S: Final = 5.0
 """Epochs further apart share no multipath; antennas in a valley show that much in each."""
+ASTRAY: Final = 16.0
+"""Mean square in half a minute, in sigmas of the codes, that tells of a filter which has gone astray. Codes off by
+multipath came to 9 in a walk and to 12 in a car, wrong ambiguities of a car in a city to 30 and more."""
+ASTRAY_S: Final = 30.0
 SHARE_MIN: Final = 3.0
 """Least redundancy of a square that tells anything."""
 FIXED_GAIN: Final = 0.05
@@ -166,6 +172,29 @@ def belies_held(known: Record, now: Record, work: Work) -> bool:
     contradicts = now.dt_s <= BELIED_S and fixable >= WHOLE_MIN and norm > BELIED * fixable
     known.belied = known.belied + 1 if contradicts else 0
     return bool(known.belied >= BELIED_EPOCHS)
+
+
+@part
+def goes_astray(known: Record, now: Record, filter_: Filter, work: Work) -> bool:
+    """Whether the filter's position has been far from those of codes for a while, each an epoch's by itself.
+
+    Codes tell a filter little once it has ambiguities, as their errors last. Where these went wrong, it stays sure of a
+    position that is metres off.
+    """
+    covariance, offset, along = np.empty((3, 3)), np.empty(3), np.empty(3)
+    for axis in range(3):
+        along[axis] = offset[axis] = filter_.x[axis] - work.position[axis]
+        for other in range(3):
+            covariance[axis, other] = work.position_m2[axis, other] * now.code_scale
+    if now.dt_s > BELIED_S or not cholesky(covariance, 3):
+        known.astray = 0.0
+        return False
+    cholesky_solve(covariance, along, 3)
+    square = 0.0
+    for axis in range(3):
+        square += along[axis] * offset[axis] / 3.0
+    known.astray += min(now.dt_s / ASTRAY_S, 1.0) * (square - known.astray)
+    return bool(known.astray > ASTRAY)
 
 
 @part

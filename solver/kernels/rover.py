@@ -58,6 +58,7 @@ KNOWN: Final = np.dtype(
         ("ionosphere_m", np.float64),  # zenith, 1 sigma, as the last epoch expected it
         ("ionosphere_factor", np.float64),  # a quiet one is assumed first
         ("wander", np.float64),  # variance that ambiguities gain in `phase_memory_s`, in units of their carriers'
+        ("astray", np.float64),  # mean square of how far the filter lies from the codes' positions, in their sigmas
         ("belied", np.int64),  # epochs running in which sure integers contradict those held
         ("channel_m", np.float64, (2,)),  # phase bias for each GLONASS channel number in two bands, as found so far
         ("channel_m2", np.float64, (2,)),  # their variances
