@@ -27,6 +27,7 @@ from solver.kernels.fixing import (
     double_differences,
     held_after,
     hold_integers,
+    let_go,
     record_integers,
     resolve,
 )
@@ -311,6 +312,8 @@ def fix(
             now.count, work.links, work.reference, work.place, filter_.notes, patience, left, work.free, work.fixed,
             work.known,
         )  # fmt: skip
+        if not (accepted or holds):
+            let_go(now.count, work.place, filter_.notes)
         hold_integers(
             known.count, now.count, work.links, work.reference, work.place, filter_.notes, work.known, patience,
             HOLD_CYCLES**2, filter_.x, filter_.p,

@@ -26,6 +26,7 @@ __all__ = [
     "double_differences",
     "held_after",
     "hold_integers",
+    "let_go",
     "record_integers",
     "resolve",
 ]
@@ -380,6 +381,14 @@ def record_integers(
         if not math.isnan(known[k]):
             notes[place[k]].agreed += 1
         elif notes[place[k]].agreed < epochs_min:
+            notes[place[k]].agreed = 0
+
+
+@part
+def let_go(count: int, place: Int32Array, notes: Records) -> None:
+    """Forget for how long integers have been accepted: those held that are too few for a fix are not confirmed by any."""
+    for k in range(count):
+        if place[k] >= 0:
             notes[place[k]].agreed = 0
 
 
