@@ -19,6 +19,7 @@ from solver.jit import kernel, part
 from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
 from solver.kernels.atmosphere import overhead_ionosphere
 from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals, rover_signal
+from solver.kernels.doubt import starts_anew
 from solver.kernels.expected import expect_atmosphere, expect_strays
 from solver.kernels.fixing import (
     RATIO,
@@ -43,8 +44,6 @@ from solver.kernels.learning import (
     BANDS_MIN,
     IONOSPHERE_S,
     QUIET_FACTOR,
-    belies_held,
-    goes_astray,
     learn_alone,
     learn_code_noise,
     learn_fixed,
@@ -302,9 +301,7 @@ def fix(
         _list_integers(left, now.count, work)
         accepted = learn_alone(accepted, known, now, work)
     is_sure = _own_up(how, known, now, work)
-    starts_anew = holds and belies_held(known, now, work)
-    if not how.instantaneous:
-        starts_anew |= goes_astray(known, now, filter_, work) and not (accepted or holds)
+    anew = not how.instantaneous and starts_anew(accepted or holds, holds, known, now, filter_, work)
     offset, spread = work.position, work.position_m2
     if not how.instantaneous:
         offset, spread, patience = filter_.x, filter_.p, held_after(now.dt_s)
@@ -321,7 +318,7 @@ def fix(
     if holds:
         known.ionosphere_factor = max(known.ionosphere_factor, 1.0)
     found.quality = DGNSS if how.instantaneous else FLOAT
-    if (accepted or holds) and not starts_anew:
+    if (accepted or holds) and not anew:
         found.quality = FIX if is_sure else FLOAT
         offset, spread = work.b, work.qb
         if is_sure:
@@ -336,7 +333,7 @@ def fix(
     if not how.instantaneous:
         remember_phases(now.count, work.links, work.ambiguity, offset, filter_.notes)
         _rest(known, now, filter_)
-    if starts_anew:
+    if anew:
         known.count, known.ionosphere_factor, known.astray = 0, 1.0, 0.0
 
 

@@ -386,7 +386,7 @@ def record_integers(
 
 @part
 def let_go(count: int, place: Int32Array, notes: Records) -> None:
-    """Forget for how long integers have been accepted: those held that are too few for a fix are not confirmed by any."""
+    """Forget for how long integers have been accepted: no fix confirms those held that are too few for one."""
     for k in range(count):
         if place[k] >= 0:
             notes[place[k]].agreed = 0

@@ -13,8 +13,7 @@ from solver.jit import part
 from solver.kernels import Float64Array, Int64Array
 from solver.kernels.components import variance_components
 from solver.kernels.fixing import COUNT, NORM, WHOLE_MIN
-from solver.kernels.linalg import cholesky, cholesky_solve
-from solver.kernels.rover import Filter, Record, Work
+from solver.kernels.rover import Record, Work
 from solver.signals import GLONASS, PRN_PER_SYSTEM
 
 __all__ = [
@@ -22,8 +21,6 @@ __all__ = [
     "IONOSPHERE_S",
     "QUIET_FACTOR",
     "REDUNDANCY_MEMORY",
-    "belies_held",
-    "goes_astray",
     "learn_alone",
     "learn_code_noise",
     "learn_fixed",
@@ -51,15 +48,6 @@ STORM_MOST: Final = 4.0
 """1 mm/km. Other things than an ionosphere belie a filter; its states tell, once they may, whether it was that."""
 QUIET_LEAST: Final = 0.2
 """0.2 mm/km, a night's at the minimum of the solar cycle."""
-BELIED: Final = 10.0
-"""The same, for integers beside others that are held. Beside right ones it lasted for two epochs at most."""
-BELIED_EPOCHS: Final = 3
-BELIED_S: Final = 5.0
-"""Epochs further apart share no multipath; antennas in a valley show that much in each."""
-ASTRAY: Final = 16.0
-"""Mean square in half a minute, in sigmas of the codes, that tells of a filter which has gone astray. Codes off by
-multipath came to 9 in a walk and to 12 in a car, wrong ambiguities of a car in a city to 30 and more."""
-ASTRAY_S: Final = 30.0
 SHARE_MIN: Final = 3.0
 """Least redundancy of a square that tells anything."""
 FIXED_GAIN: Final = 0.05
@@ -163,38 +151,6 @@ def learn_wander(left: int, known: Record, now: Record, work: Work) -> None:
     elif norm > CONTRADICTION * fixable:
         step = 1.0
     known.wander = min(max(known.wander * math.exp(WANDER_STEP * step), WANDER_LIMITS[0]), WANDER_LIMITS[1])
-
-
-@part
-def belies_held(known: Record, now: Record, work: Work) -> bool:
-    """Whether integers that are called sure have lain far off for some epochs running: what is held is wrong then."""
-    norm, fixable = work.report[NORM], work.report[COUNT]
-    contradicts = now.dt_s <= BELIED_S and fixable >= WHOLE_MIN and norm > BELIED * fixable
-    known.belied = known.belied + 1 if contradicts else 0
-    return bool(known.belied >= BELIED_EPOCHS)
-
-
-@part
-def goes_astray(known: Record, now: Record, filter_: Filter, work: Work) -> bool:
-    """Whether the filter's position has been far from those of codes for a while, each an epoch's by itself.
-
-    Codes tell a filter little once it has ambiguities, as their errors last. Where these went wrong, it stays sure of a
-    position that is metres off.
-    """
-    covariance, offset, along = np.empty((3, 3)), np.empty(3), np.empty(3)
-    for axis in range(3):
-        along[axis] = offset[axis] = filter_.x[axis] - work.position[axis]
-        for other in range(3):
-            covariance[axis, other] = work.position_m2[axis, other] * now.code_scale
-    if now.dt_s > BELIED_S or not cholesky(covariance, 3):
-        known.astray = 0.0
-        return False
-    cholesky_solve(covariance, along, 3)
-    square = 0.0
-    for axis in range(3):
-        square += along[axis] * offset[axis] / 3.0
-    known.astray += min(now.dt_s / ASTRAY_S, 1.0) * (square - known.astray)
-    return bool(known.astray > ASTRAY)
 
 
 @part

@@ -1,0 +1,68 @@
+"""When a filter is not to be believed any more, so that it starts anew.
+
+What once went wrong in it, an integer held through a turn of its carrier or a start by codes full of reflections, stays
+for minutes, and covariances know nothing of it. Two things tell: integers that are called sure beside those that are
+held, and the positions of codes.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from solver.jit import part
+from solver.kernels.fixing import COUNT, NORM, WHOLE_MIN
+from solver.kernels.linalg import cholesky, cholesky_solve
+from solver.kernels.rover import Filter, Record, Work
+
+__all__ = ["starts_anew"]
+
+CLOSE_S: Final = 5.0
+"""Epochs further apart share no multipath, and antennas in a valley belie their filters in each."""
+BELIED: Final = 10.0
+"""Mean square of how far the best integers beside those held lie off, in units of the float solution's variances. More
+than that lasted for two epochs at most beside right ones."""
+BELIED_EPOCHS: Final = 3
+ASTRAY: Final = 16.0
+"""Mean square in half a minute of how far the codes' positions lie off, in their sigmas. Multipath came to 9 in a walk
+and to 12 in a car, wrong ambiguities of a car in a city to 30 and more."""
+ASTRAY_S: Final = 30.0
+
+
+@part
+def starts_anew(is_fixed: bool, holds: bool, known: Record, now: Record, filter_: Filter, work: Work) -> bool:
+    """Whether the filter has been belied for so long that it is to start anew.
+
+    Args:
+        is_fixed: This epoch's position is, by integers that are held or by its own.
+        holds: Integers are held.
+        known: Of `KNOWN`; what has been seen so far is followed.
+        now: The epoch.
+        filter_: Updated with it.
+        work: With the position of its codes, and the report on its integers.
+    """
+    close = now.dt_s <= CLOSE_S
+    belied = close and holds and work.report[COUNT] >= WHOLE_MIN and work.report[NORM] > BELIED * work.report[COUNT]
+    known.belied = known.belied + 1 if belied else 0
+    square = _square_to_codes(now, filter_, work) if close else 0.0
+    known.astray += min(now.dt_s / ASTRAY_S, 1.0) * (square - known.astray)
+    return bool(known.belied >= BELIED_EPOCHS or (known.astray > ASTRAY and not is_fixed))
+
+
+@part
+def _square_to_codes(now: Record, filter_: Filter, work: Work) -> float:
+    """Mean square of how far the filter's position lies from that of this epoch's codes, in their sigmas.
+
+    Codes tell a filter little once it has ambiguities, as their errors last; yet each epoch's stand by themselves.
+    """
+    covariance, away, solved = np.empty((3, 3)), np.empty(3), np.empty(3)
+    for axis in range(3):
+        solved[axis] = away[axis] = filter_.x[axis] - work.position[axis]
+        for other in range(3):
+            covariance[axis, other] = work.position_m2[axis, other] * now.code_scale
+    if not cholesky(covariance, 3):
+        return 0.0
+    cholesky_solve(covariance, solved, 3)
+    square = 0.0
+    for axis in range(3):
+        square += solved[axis] * away[axis]
+    return square / 3.0
