@@ -61,6 +61,9 @@ COVERED_MIN: Final = 5
 WHITE_PRIOR: Final = 4.0
 """Epochs that the noise law counts for before a filter's innovations tell."""
 WHITE_MEMORY: Final = 20.0
+IONOSPHERE_STEP_S: Final = 30.0
+"""What so short a time adds of news of the ionosphere is one small step. A car's multipath looked like a storm within a
+minute where each second was one."""
 WHITE_FACTOR_MAX: Final = 9.0
 """Carriers that are noisier than that are not believed to be: a filter that thinks so forgets what it knows."""
 MISFITS_MAX: Final = 3
@@ -487,7 +490,7 @@ def ionosphere_factor(
     if expected == 0.0 or factor < 1.0:
         return factor
     step = min(max(math.log(max(square / expected, 1e-3)), -1.0), 1.0)
-    return min(max(factor * math.exp(0.1 * min(dt_s / 30.0, 1.0) * step), 1.0), 100.0)
+    return min(max(factor * math.exp(0.1 * min(dt_s / IONOSPHERE_STEP_S, 1.0) * step), 1.0), 100.0)
 
 
 @part

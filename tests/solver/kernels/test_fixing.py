@@ -3,6 +3,7 @@ import pytest
 
 from solver.kernels import fixing
 from solver.kernels.differencing import GROUPS_MAX, LINK
+from solver.kernels.rtk import NOTE
 
 
 def joint(seed: int, m: int, scale: float = 0.5):
@@ -114,3 +115,11 @@ def test_double_differences_are_formed_within_groups():
     assert a[:m] == pytest.approx(t @ x)
     assert q[:m, :m] == pytest.approx(t @ p @ t.T)
     assert qba[:, :m] == pytest.approx(p[:3] @ t.T)
+
+
+def test_integers_that_are_let_go_have_to_be_accepted_anew():
+    notes = np.zeros(3, NOTE)
+    notes["agreed"], notes["integer"] = 12, 7.0
+    fixing.let_go(2, np.array([2, -1], np.int32), notes)
+    assert notes["agreed"].tolist() == [12, 12, 0]
+    assert notes["integer"].tolist() == [7.0, 7.0, 7.0]

@@ -195,3 +195,13 @@ def test_a_base_epoch_of_some_seconds_ago_makes_carriers_less_sure_by_what_satel
     kept = rtk.keep_links(2, 0.1, 25.0, 0.0, 0.015, np.array([1.0, 2.0]), signals, links)  # ten seconds
     assert kept == 2
     assert links["phase_m2"] == pytest.approx([2e-5 + 0.015**2, 6e-5 + 0.015**2])
+
+
+def test_how_lively_the_ionosphere_is_is_followed_by_time_not_by_epochs():
+    """Its states last for half an hour: thirty epochs a second apart tell no more than two half a minute apart."""
+    x, p, keys = np.array([0.0] * 11 + [1.0]), np.zeros((12, 12)), np.array([0] * 11 + [-1001], np.int32)
+    close = 1.0
+    for _ in range(30):
+        close = rtk.ionosphere_factor(12, 1.0, x, p, keys, 0.01, close)
+    assert close == pytest.approx(rtk.ionosphere_factor(12, 30.0, x, p, keys, 0.01, 1.0))
+    assert close == pytest.approx(np.exp(0.1))

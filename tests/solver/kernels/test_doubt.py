@@ -1,0 +1,44 @@
+"""What belies a filter for so long that it starts anew."""
+
+import numpy as np
+import pytest
+
+from solver.kernels.doubt import BELIED, BELIED_EPOCHS, starts_anew
+from solver.kernels.fixing import COUNT, NORM
+from solver.kernels.rover import KNOWN, Filter, workspace
+from solver.kernels.rtk import NOTE
+
+
+def followed(epochs, norm=0.0, holds=True, off_m=0.0, is_fixed=True, dt_s=1.0):
+    """For each of so many epochs, whether the filter starts anew; codes are good to 1 m (1 sigma, an axis)."""
+    known, work = np.zeros(1, KNOWN), workspace()
+    filter_ = Filter(np.zeros(11), np.zeros((11, 11)), np.zeros(11, np.int32), np.zeros(11, NOTE))
+    filter_.x[0] = off_m
+    work.now["dt_s"], work.now["code_scale"] = dt_s, 1.0
+    work.position_m2[:] = np.eye(3)
+    work.report[NORM], work.report[COUNT] = norm, 5
+    return [starts_anew(is_fixed, holds, known[0], work.now[0], filter_, work) for _ in range(epochs)]
+
+
+def test_integers_that_contradict_those_held_for_three_epochs_let_the_filter_start_anew():
+    assert followed(4, norm=6 * BELIED) == [False, False, True, True]
+    assert BELIED_EPOCHS == 3
+
+
+@pytest.mark.parametrize("case", [{"norm": 4 * BELIED}, {"norm": 6 * BELIED, "holds": False}])
+def test_integers_that_fit_or_stand_alone_do_not(case):
+    assert not any(followed(60, **case))
+
+
+def test_a_float_position_far_from_that_of_codes_for_half_a_minute_does():
+    began = followed(120, off_m=8.0, is_fixed=False).index(True)
+    assert 20 < began < 90
+
+
+@pytest.mark.parametrize("case", [{"off_m": 8.0}, {"off_m": 6.0, "is_fixed": False}])
+def test_a_fixed_position_or_one_that_multipath_explains_does_not(case):
+    assert not any(followed(600, **case))
+
+
+def test_epochs_far_apart_belie_nothing():
+    assert not any(followed(60, norm=100 * BELIED, off_m=50.0, is_fixed=False, dt_s=30.0))
