@@ -7,7 +7,7 @@ DF013); a signal that was never seen counts from the receiver's previous epoch.
 
 import math
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, starmap
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
@@ -189,8 +189,8 @@ class Columns(NamedTuple):
     def epochs(self, time_ns: list[int], first: list[int]) -> list[Epoch]:
         """The epochs of some instants (e), their rows from each of `first` (e + 1) to the next."""
         columns = (self.sat, self.signal, *self.real[:4], *self.short, self.flags)
-        bounds = list(pairwise(first))
-        return list(map(Epoch, time_ns, *([column[a:b] for a, b in bounds] for column in columns)))
+        rows = list(starmap(slice, pairwise(first)))
+        return list(map(Epoch, time_ns, *(map(column.__getitem__, rows) for column in columns)))
 
 
 def write_columns(

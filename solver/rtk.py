@@ -244,7 +244,7 @@ def process_all(
 
     def part(first: int) -> _Way:
         of = base_of[first : first + _PART]
-        needed = np.unique(np.maximum(of, 0))
+        needed = np.flatnonzero(np.bincount(np.maximum(of, 0)))  # np.unique loads NumPy's masked arrays
         some = track([base[place] for place in needed.tolist()])
         of = np.where(of >= 0, np.searchsorted(needed, of), -1)
         epochs = track(rover[first : first + _PART])

@@ -7,6 +7,7 @@ answers at once.
 """
 
 import errno
+import os
 import sys
 from importlib import import_module
 from typing import Annotated, Final
@@ -27,6 +28,10 @@ _OUTPUT_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _SPARED: Final = ("scipy.linalg", "coverage")
 """What numba imports where it is installed: SciPy for its BLAS, which no kernel uses, and coverage, which, where it
 measures, is there already. 0.4 s and 0.05 s of each start, the second with 4 MB of memory."""
+
+
+_BLAS_THREADS: Final = "1"
+"""NumPy's BLAS would start more when it is loaded, which takes 0.06 s; no matrix here is large enough to need them."""
 
 
 def application(name: str = "") -> typer.Typer:
@@ -74,6 +79,7 @@ def dipper(
 
 def main() -> None:
     """Run the command line."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", _BLAS_THREADS)
     for spared in _SPARED:
         sys.modules.setdefault(spared, None)  # type: ignore[arg-type]
     try:

@@ -1,9 +1,9 @@
 """Files as they come: gzip, xz, bzip2, zip, compress (.Z) and Hatanaka's CRINEX are opened by their first bytes."""
 
 import bz2
-import gzip
 import io
 import lzma
+import os
 import threading
 import warnings
 import zipfile
@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from caster.errors import SourceError
 
@@ -20,9 +20,12 @@ __all__ = ["ReadAhead", "Reader", "is_compressed", "read_plain"]
 BYTES_MAX: Final = 4 << 30
 """The most that one file may hold when decompressed: a day of 1 Hz observations of all systems is about 1 GB."""
 _LAYERS_MAX: Final = 3
-_THREADS: Final = 2
+_THREADS: Final = min(max((os.cpu_count() or 1) - 1, 1), 2)
+"""Beside the one that loads the solver meanwhile, which takes as long as two large files do."""
 _CRINEX_LABEL: Final = b"CRINEX VERS   / TYPE"
 _MAX_HEAD: Final = 80
+_GZIP: Final = 16 + zlib.MAX_WBITS
+"""As zlib names streams with gzip's head."""
 _CATCHING: Final = threading.Lock()
 """Python catches warnings for all threads at once."""
 
@@ -117,9 +120,27 @@ def _uncompress(data: bytes, _: list[str]) -> bytes:
     return ncompress.decompress(data)  # type: ignore[no-any-return]
 
 
-def _limited(stream: io.BufferedIOBase) -> bytes:
-    with stream:
-        return stream.read(BYTES_MAX + 1)
+def _streams(begin: Callable[[], Any], data: bytes) -> bytes:
+    """The content of compressed streams, one after the other; what follows the first and is none is left out.
+
+    Each is undone by one call, during which other threads run; Python's own files would ask for the interpreter again
+    after every 8 kB.
+    """
+    parts: list[bytes] = []
+    room = BYTES_MAX + 1
+    while data and room:
+        stream = begin()
+        try:
+            parts.append(stream.decompress(data, room))
+        except (OSError, lzma.LZMAError, zlib.error):
+            if parts:
+                break
+            raise
+        room -= len(parts[-1])
+        if not stream.eof and room:
+            raise EOFError("it ends in the midst of its data")
+        data = stream.unused_data
+    return b"".join(parts)
 
 
 def _unzip(data: bytes, _: list[str]) -> bytes:
@@ -132,9 +153,9 @@ def _unzip(data: bytes, _: list[str]) -> bytes:
 
 
 _OPENERS: Final[dict[bytes, Opener]] = {
-    b"\x1f\x8b": lambda data, _: _limited(gzip.GzipFile(fileobj=io.BytesIO(data))),
-    b"\xfd7zXZ\x00": lambda data, _: _limited(lzma.LZMAFile(io.BytesIO(data))),
-    b"BZh": lambda data, _: _limited(bz2.BZ2File(io.BytesIO(data))),
+    b"\x1f\x8b": lambda data, _: _streams(lambda: zlib.decompressobj(_GZIP), data),
+    b"\xfd7zXZ\x00": lambda data, _: _streams(lzma.LZMADecompressor, data),
+    b"BZh": lambda data, _: _streams(bz2.BZ2Decompressor, data),
     b"PK\x03\x04": _unzip,
     b"\x1f\x9d": _uncompress,
 }

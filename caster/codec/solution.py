@@ -24,7 +24,7 @@ from solver.model import Fix, Quality
 from solver.quality import enu_covariance
 from solver.timescale import DAY_NS, NS, from_datetime, from_week, to_datetime, week_and_tow
 
-__all__ = ["CSV_COLUMNS", "Solution", "csv_header", "csv_line", "pos_header", "pos_line", "read_pos"]
+__all__ = ["CSV_COLUMNS", "Solution", "csv_header", "csv_line", "pos_header", "pos_line", "pos_lines", "read_pos"]
 
 _COLUMNS: Final = (
     "%  GPST                  latitude(deg) longitude(deg)  height(m)   Q  ns   sdn(m)   sde(m)   sdu(m)"
@@ -88,9 +88,24 @@ def pos_header(
 
 def pos_line(fix: Fix, *, velocity: bool = False) -> str:
     """One epoch's line; empty where the fix has no position."""
-    if fix.quality == Quality.NONE:
+    return pos_lines([fix], velocity=velocity)
+
+
+def pos_lines(fixes: Sequence[Fix], *, velocity: bool = False) -> str:
+    """The lines of some epochs, those without a position left out."""
+    placed = [fix for fix in fixes if fix.quality != Quality.NONE]
+    if not placed:
         return ""
-    numbers = _numbers(fix.position_ecef_m, fix.position_covariance_m2)
+    numbers = np.empty((len(placed), 9))
+    _write_numbers(
+        np.array([fix.position_ecef_m for fix in placed]), np.array([fix.position_covariance_m2 for fix in placed]),
+        numbers,
+    )  # fmt: skip
+    return "".join([_pos_line(*pair, velocity) for pair in zip(placed, numbers.tolist(), strict=True)])
+
+
+def _pos_line(fix: Fix, numbers: list[float], velocity: bool) -> str:
+    """The line of a fix of which `_write_numbers` has written."""
     age_s = 0.0 if math.isnan(fix.age_s) else fix.age_s
     line = _LINE % (
         _date(fix.time_ns), *numbers[:3], int(fix.quality), len(fix.satellites), *numbers[3:], age_s, fix.ratio
@@ -104,16 +119,17 @@ def pos_line(fix: Fix, *, velocity: bool = False) -> str:
 
 
 @kernel
-def _numbers(
-    position_m: Float64Array, covariance_m2: Float64Array
-) -> tuple[float, float, float, float, float, float, float, float, float]:
-    """Latitude, longitude (degrees), height; deviations n, e, u and signed roots of the covariances ne, eu, un."""
-    latitude, longitude, height_m = geodetic_from_ecef(position_m[0], position_m[1], position_m[2])
-    enu = enu_covariance(position_m, covariance_m2)
-    return (
-        math.degrees(latitude), math.degrees(longitude), height_m, _root(enu[1, 1]), _root(enu[0, 0]), _root(enu[2, 2]),
-        _root(enu[0, 1]), _root(enu[0, 2]), _root(enu[1, 2]),
-    )  # fmt: skip
+def _write_numbers(position_m: Float64Array, covariance_m2: Float64Array, numbers: Float64Array) -> None:
+    """Write the numbers (n, 9) of positions (n, 3) and their covariances (n, 3, 3).
+
+    Latitude, longitude (degrees), height; deviations n, e, u and signed roots of the covariances ne, eu, un.
+    """
+    for k in range(len(position_m)):
+        latitude, longitude, numbers[k, 2] = geodetic_from_ecef(position_m[k, 0], position_m[k, 1], position_m[k, 2])
+        enu = enu_covariance(position_m[k], covariance_m2[k])
+        numbers[k, 0], numbers[k, 1] = math.degrees(latitude), math.degrees(longitude)
+        numbers[k, 3], numbers[k, 4], numbers[k, 5] = _root(enu[1, 1]), _root(enu[0, 0]), _root(enu[2, 2])
+        numbers[k, 6], numbers[k, 7], numbers[k, 8] = _root(enu[0, 1]), _root(enu[0, 2]), _root(enu[1, 2])
 
 
 @part
