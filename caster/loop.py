@@ -24,12 +24,15 @@ class _GatheringSelector(selectors.EpollSelector):
         self._next_s = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """As its parent; where there is time to wait, not before the moment since the last look is over."""
-        if timeout is None or timeout > 0.0:
-            wait_s = self._next_s - time.monotonic()
-            if wait_s > 0.0:
-                time.sleep(wait_s if timeout is None else min(wait_s, timeout))
-                timeout = None if timeout is None else max(0.0, timeout - wait_s)
+        """As its parent, but not before the moment since the last look is over: till then there is nothing new."""
+        wait_s = self._next_s - time.monotonic()
+        if wait_s > 0.0:
+            if timeout is not None and timeout < wait_s:
+                if timeout > 0.0:
+                    time.sleep(timeout)
+                return []
+            time.sleep(wait_s)
+            timeout = None if timeout is None else timeout - wait_s
         events = super().select(timeout)
         self._next_s = time.monotonic() + GATHER_S
         return events

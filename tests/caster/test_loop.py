@@ -52,6 +52,16 @@ def test_a_loop_that_has_work_or_a_timer_does_not_wait_longer(clock: Clock) -> N
         assert clock.slept == [GATHER_S / 8]
 
 
+def test_work_and_timers_amid_the_moment_do_not_make_it_look_for_news(clock: Clock) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, loop._GatheringSelector() as selector:
+        selector.register(ours, 1)
+        theirs.send(b"first")
+        assert selector.select(None)
+        assert selector.select(0.0) == selector.select(GATHER_S / 2) == []
+        assert selector.select(GATHER_S) and clock.slept == [GATHER_S / 2, pytest.approx(GATHER_S / 2)]
+
+
 def test_a_service_runs_on_it() -> None:
     async def echo() -> bytes:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
