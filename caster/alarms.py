@@ -102,7 +102,9 @@ class AlarmBoard(Generic[Report]):
     def _judge(self, rule: Rule[Report], value: float, now_s: float) -> Alarm | None:
         if math.isnan(value):
             return None
-        state = self._states.setdefault(rule.name, _State())
+        state = self._states.get(rule.name)
+        if state is None:
+            state = self._states[rule.name] = _State()
         if rule.is_bad(value, raised=state.raised) == state.raised:
             state.turning_s = None
             return None
