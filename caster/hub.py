@@ -1,10 +1,10 @@
 """The fan-out: one mount's frames to all its subscribers, synchronously and without copies.
 
 Strategy: `Mount.publish` gets the frames that arrived together, joins them once, and sends the same bytes to every
-rover: one send per rover and publish (`caster.fanout`); what stations publish in one turn of the event loop is sent
-together at its end (`Turn`). Nothing awaits, so no rover can hold up another. A rover whose socket takes no more has a
-bounded backlog in its transport; what does not fit is dropped as a whole: a rover may lose frames but never sees a torn
-one, and a rover that stays behind is closed by name (`caster.session`).
+rover: one send per rover and publish (`caster.fanout`); what stations send in one turn of the event loop is cut into
+frames and published together at its end (`Turn`). Nothing awaits, so no rover can hold up another. A rover whose
+socket takes no more has a bounded backlog in its transport; what does not fit is dropped as a whole: a rover may lose
+frames but never sees a torn one, and a rover that stays behind is closed by name (`caster.session`).
 `docs/topics/fan-out.md` tells what was measured and why this shape was taken.
 
 The archive, the epoch assembler and the health monitor are plain callables (`Mount.tap`) that see the same frames.
@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 import structlog
 
+from caster.codec.rtcm import FrameReader, feed_all
 from caster.fanout import CODINGS, Coding, Fanout, Subscriber, send_together
 from caster.traffic import Traffic, frame_type
 
@@ -27,8 +28,8 @@ __all__ = ["TOGETHER_MAX", "Mount", "Subscriber", "Tap", "Turn"]
 _log = structlog.get_logger(__name__)
 
 TOGETHER_MAX = 256
-"""Publishes that are sent together: 2,700 stations at 1 Hz have some seven in a turn, a crowd that catches up more.
-Each is of one read (64 kB) or one epoch."""
+"""Pieces of streams that are read together, and publishes that are sent so: 2,700 stations at 1 Hz have some seven in a
+turn, a crowd that catches up more. Each is of one read (64 kB) or one epoch."""
 
 # What is sent again to every rover that connects, in this order: antenna and position, receiver, GLONASS biases.
 STATION_TYPES = (1005, 1006, 1007, 1008, 1033, 1013, 1230)
@@ -179,25 +180,67 @@ class Mount:
 
 
 class Turn:
-    """What is published in one turn of the event loop: sent at its end, all together.
+    """What comes in one turn of the event loop: cut into frames and published at its end, all together.
 
-    Sends that follow each other cost less than the same sends with Python between them: the kernel's code and the
-    reader at the other end stay awake.
+    One look for frames in all that has come costs less than one for each stream. Sends that follow each other cost less
+    than the same sends with Python between them: the kernel's code and the reader at the other end stay awake.
     """
 
     def __init__(self) -> None:
+        self._pieces: dict[FrameReader, tuple[bytes, Mount, TakeFrames, int]] = {}
         self._publishes: list[tuple[Mount, Sequence[bytes], int]] = []
+        self._ends = False
+
+    def read(self, reader: FrameReader, data: bytes, mount: Mount, take: "TakeFrames", received_unix_ns: int) -> None:
+        """Feed a mount's reader at the end of the turn.
+
+        Args:
+            reader: Shares its space with the readers of all mounts.
+            data: The next bytes.
+            mount: Whose they are.
+            take: Called with the frames that they complete, if there are any, and when they were received.
+            received_unix_ns: ns since 1970 UTC.
+        """
+        if reader in self._pieces:  # its next bytes must wait for these
+            self.end()
+        self._end_soon()
+        self._pieces[reader] = data, mount, take, received_unix_ns
+        if len(self._pieces) >= TOGETHER_MAX:
+            self.end()
 
     def publish(self, mount: Mount, frames: Sequence[bytes], received_unix_ns: int) -> None:
         """As `Mount.publish`, at the end of the turn."""
-        if not self._publishes:
-            asyncio.get_running_loop().call_soon(self.end)
+        self._end_soon()
         self._publishes.append((mount, frames, received_unix_ns))
         if len(self._publishes) >= TOGETHER_MAX:
-            self.end()
+            self._send()
 
     def end(self) -> None:
-        """Publish what waits; it is no error if nothing does."""
+        """Read and publish what waits; it is no error if nothing does."""
+        try:
+            self._read()
+            self._send()
+        finally:
+            self._ends = False
+
+    def _end_soon(self) -> None:
+        if not self._ends:
+            self._ends = True
+            asyncio.get_running_loop().call_soon(self.end)
+
+    def _read(self) -> None:
+        pieces, self._pieces = self._pieces, {}
+        if not pieces:
+            return
+        found = feed_all([(reader, data) for reader, (data, *_) in pieces.items()])
+        for frames, (_, mount, take, received) in zip(found, pieces.values(), strict=True):
+            if frames:
+                try:
+                    take(frames, received)
+                except Exception:  # one stream's bug must not cost the others of the turn their frames
+                    _log.exception("frames lost", mount=mount.name)
+
+    def _send(self) -> None:
         publishes, self._publishes = self._publishes, []
         _publish_all(publishes)
 
@@ -217,6 +260,7 @@ def _publish_all(publishes: Iterable[tuple[Mount, Sequence[bytes], int]]) -> Non
 
 
 Tap: TypeAlias = Callable[[Mount, Sequence[bytes], int], None]
+TakeFrames: TypeAlias = Callable[[list[bytes], int], None]
 
 
 def _satellite_number(frame: bytes, bits: int) -> int:

@@ -228,9 +228,7 @@ class StationMountpoint(Mountpoint):
         if self.config.raw:
             self.mountpoints.turn.publish(self.mount, (data,), received_unix_ns)
             return
-        frames = self._reader.feed(data)
-        if frames:
-            self.receive_frames(frames, received_unix_ns)
+        self.mountpoints.turn.read(self._reader, data, self.mount, self.receive_frames, received_unix_ns)
 
     def receive_frames(self, frames: list[bytes], received_unix_ns: int) -> None:
         """Publish frames, an epoch's frames at once where they come within the joining time.
@@ -264,6 +262,7 @@ class StationMountpoint(Mountpoint):
 
     def on_source_gone(self, source: Source) -> None:
         """The last bytes may have ended in whole frames that waited for more."""
+        self.mountpoints.turn.end()
         if not self.config.raw:
             self._joined += self._reader.finish()
         self._flush()

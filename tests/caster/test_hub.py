@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from caster.codec.ntrip import encode_chunk
+from caster.codec.rtcm import FrameReader, ScanSpace
 from caster.fanout import Coding
 from caster.hub import TOGETHER_MAX, Mount, Subscriber, Turn
 from tests.caster.conftest import frame
@@ -182,3 +183,65 @@ async def test_a_stream_that_fails_costs_the_others_of_its_turn_nothing() -> Non
         turn.end()
     assert transport.written == [frame(1077)]
     assert [(entry["event"], entry["mount"]) for entry in logs] == [("publish failed", "BAD")]
+
+
+class Mounts:
+    """Mounts whose streams are read in one turn, and what was taken of each."""
+
+    def __init__(self, *names: str) -> None:
+        space = ScanSpace()
+        self.turn = Turn()
+        self.readers = {name: (Mount(name), FrameReader(space)) for name in names}
+        self.taken: list[tuple[str, list[bytes], int]] = []
+
+    def read(self, name: str, data: bytes, received_ns: int = NOW_NS) -> None:
+        mount, reader = self.readers[name]
+        self.turn.read(reader, data, mount, lambda frames, ns: self.taken.append((name, frames, ns)), received_ns)
+
+
+async def test_streams_are_cut_into_frames_together_at_the_end_of_a_turn() -> None:
+    mounts = Mounts("A", "B", "C")
+    mounts.read("A", frame(1077) + frame(1087)[:5], 1)
+    mounts.read("B", b"no frame", 2)
+    mounts.read("C", frame(1005), 3)
+    assert mounts.taken == []
+    await asyncio.sleep(0)
+    assert mounts.taken == [("A", [frame(1077)], 1), ("C", [frame(1005)], 3)]
+    mounts.read("A", frame(1087)[5:], 4)
+    await asyncio.sleep(0)
+    assert mounts.taken[2:] == [("A", [frame(1087)], 4)]
+
+
+async def test_a_stream_that_sends_twice_in_one_turn_stays_in_order() -> None:
+    mounts = Mounts("A", "B")
+    mounts.read("A", frame(1077)[:9], 1)
+    mounts.read("B", frame(1005), 2)
+    mounts.read("A", frame(1077)[9:], 3)
+    mounts.turn.end()
+    assert mounts.taken == [("B", [frame(1005)], 2), ("A", [frame(1077)], 3)]
+    await asyncio.sleep(0)
+    assert len(mounts.taken) == 2
+
+
+async def test_streams_that_wait_to_be_read_are_bounded() -> None:
+    mounts = Mounts(*map(str, range(TOGETHER_MAX + 1)))
+    for number in range(TOGETHER_MAX + 1):
+        mounts.read(str(number), frame(1005))
+    assert len(mounts.taken) == TOGETHER_MAX
+    await asyncio.sleep(0)
+    assert len(mounts.taken) == TOGETHER_MAX + 1
+
+
+async def test_frames_that_cannot_be_taken_cost_the_other_streams_nothing() -> None:
+    mounts = Mounts("BAD", "GOOD")
+    mount, reader = mounts.readers["BAD"]
+
+    def fail(frames: Sequence[bytes], received_ns: int) -> None:
+        raise ValueError(len(frames))
+
+    with capture_logs() as logs:
+        mounts.turn.read(reader, frame(1077), mount, fail, NOW_NS)
+        mounts.read("GOOD", frame(1005))
+        await asyncio.sleep(0)
+    assert mounts.taken == [("GOOD", [frame(1005)], NOW_NS)]
+    assert [(entry["event"], entry["mount"]) for entry in logs] == [("frames lost", "BAD")]

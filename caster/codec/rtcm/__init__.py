@@ -18,7 +18,7 @@ Epochs are assembled of messages in `caster.epochs`.
 
 from caster.codec.rtcm.encoder import MsmEncoder, epoch_to_msm
 from caster.codec.rtcm.ephemeris import from_record, to_record
-from caster.codec.rtcm.framing import FrameCounters, FrameReader, ScanSpace, make_frame, message_type
+from caster.codec.rtcm.framing import FrameCounters, FrameReader, ScanSpace, feed_all, make_frame, message_type
 from caster.codec.rtcm.messages import Message, decode, encode
 from caster.codec.rtcm.msm import Msm, MsmBatch, decode_msm, decode_msm_batch, encode_msm, is_msm
 
@@ -36,6 +36,7 @@ __all__ = [
     "encode",
     "encode_msm",
     "epoch_to_msm",
+    "feed_all",
     "from_record",
     "is_msm",
     "make_frame",

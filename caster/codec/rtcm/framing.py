@@ -8,11 +8,14 @@
 `FrameReader` takes bytes as they come and gives whole frames, good ones only. Where a CRC fails, the search goes on
 at the byte after the false preamble, so that a good frame inside is never lost; a preamble with reserved bits set is
 taken as garbage, since in a stream mixed with UBX or NMEA it nearly always is, and waiting for its length would delay
-the frames behind it. One kernel call scans a chunk. A byte is checked by at most 1029 / 3 candidate frames, and at
-most one incomplete candidate (1029 bytes) is kept: time and memory are bounded for any input.
+the frames behind it. One kernel call scans a chunk, or one of each of many streams (`feed_all`). A byte is checked by
+at most 1029 / 3 candidate frames, and at most one incomplete candidate (1029 bytes) is kept: time and memory are
+bounded for any input.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +23,7 @@ from numpy.typing import NDArray
 
 from caster.codec.rtcm.bits import padded
 from caster.errors import FormatError, LocalProtocolError
-from solver.jit import kernel
+from solver.jit import kernel, part
 
 __all__ = [
     "FRAME_OVERHEAD",
@@ -29,6 +32,7 @@ __all__ = [
     "FrameReader",
     "ScanSpace",
     "crc24q",
+    "feed_all",
     "frame_spans",
     "make_frame",
     "message_type",
@@ -40,7 +44,6 @@ HEADER_SIZE: Final = 3
 CRC_SIZE: Final = 3
 FRAME_OVERHEAD: Final = HEADER_SIZE + CRC_SIZE
 PAYLOAD_MAX: Final = 1023
-_SPANS_PER_SCAN: Final = 16
 _FIRST_BYTES: Final = 2_048  # what is pending and a small epoch
 _KEPT_BYTES: Final = 64 << 10  # between two pieces: a caster reads no more at once
 
@@ -87,16 +90,14 @@ def _crc_of(data: Any, start: int, stop: int) -> int:
     return int(crc)
 
 
-@kernel
-def _scan(data: Any, size: int, place: int, final: bool, spans: Any, counts: Any) -> tuple[int, int]:
-    """Find good frames in data[place:size]: their [start, stop) go to `spans`.
+@part
+def _scan(data: Any, size: int, place: int, final: bool, spans: Any, found: int, counts: Any) -> tuple[int, int]:
+    """Find good frames in data[place:size]: their [start, stop) go to `spans` from row `found` on.
 
-    Stops at an incomplete candidate (unless `final`: there is no more to come), or where `spans` is full.
-    Adds to counts: 0 frames that failed the CRC, 1 bytes outside of good frames. Returns the next place and how many
-    frames there are.
+    Stops at an incomplete candidate (unless `final`: there is no more to come). Adds to counts: 0 frames that failed
+    the CRC, 1 bytes outside of good frames. Returns the next place and the next row.
     """
-    found = 0
-    while place < size and found < len(spans):
+    while place < size:
         if data[place] == 0xD3 and (place + 1 >= size or data[place + 1] < 4):
             stop = size + 1
             if place + 2 < size:
@@ -115,6 +116,20 @@ def _scan(data: Any, size: int, place: int, final: bool, spans: Any, counts: Any
         counts[1] += 1
         place += 1
     return place, found
+
+
+@kernel
+def _scan_all(data: Any, final: bool, spans: Any, pieces: Any) -> None:
+    """Find good frames in pieces of `data` (uint8), each of a stream of its own: their [start, stop) go to `spans`.
+
+    A row of `pieces` (n, 5) int64 has, by column: 0 the piece's end, which is given; 1 the next place in it, 2 the row
+    of `spans` behind its last frame, 3 frames that failed the CRC, 4 bytes outside of good frames.
+    """
+    place, found = 0, 0
+    for piece in pieces:
+        piece[1], found = _scan(data, piece[0], place, final, spans, found, piece[3:])
+        piece[2] = found
+        place = piece[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +158,13 @@ class ScanSpace:
     __slots__ = ("array", "bytes", "spans")
 
     def __init__(self) -> None:
-        self.spans = np.empty((_SPANS_PER_SCAN, 2), np.int64)
         self.make_room(_FIRST_BYTES)
 
     def make_room(self, size: int) -> None:
-        """Go on with an array of another size."""
+        """Go on with arrays for so many bytes."""
         self.array = np.empty(size, np.uint8)
         self.bytes = self.array.data
+        self.spans = np.empty((size // FRAME_OVERHEAD, 2), np.int64)
 
 
 class FrameReader:
@@ -159,19 +174,17 @@ class FrameReader:
         space: Shared with other readers of the thread; by default its own.
     """
 
-    __slots__ = ("_counts", "_frames", "_pending", "_space")
+    __slots__ = ("_bad_crc", "_frames", "_pending", "_skipped", "_space")
 
     def __init__(self, space: ScanSpace | None = None) -> None:
         self._pending = b""
-        self._frames = 0
-        self._counts = np.zeros(2, np.int64)
+        self._frames = self._bad_crc = self._skipped = 0
         self._space = space or ScanSpace()
 
     @property
     def counters(self) -> FrameCounters:
         """What has been seen so far."""
-        bad_crc, skipped = self._counts.tolist()
-        return FrameCounters(self._frames, bad_crc, skipped)
+        return FrameCounters(self._frames, self._bad_crc, self._skipped)
 
     @property
     def pending_bytes(self) -> int:
@@ -180,29 +193,49 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes and return the frames that they complete."""
-        return self._read(data, final=False)
+        return feed_all([(self, data)])[0]
 
     def finish(self) -> list[bytes]:
         """End the stream: return the frames inside of what looked like the start of a longer one."""
-        return self._read(b"", final=True)
+        return feed_all([(self, b"")], final=True)[0]
 
-    def _read(self, data: bytes, final: bool) -> list[bytes]:
-        space = self._space
-        buffer = self._pending + data if self._pending else bytes(data)
-        size = len(buffer)
-        if size > len(space.bytes):
-            space.make_room(2 * size)
-        space.bytes[:size] = buffer
-        frames: list[bytes] = []
-        place, found = 0, _SPANS_PER_SCAN
-        while found == _SPANS_PER_SCAN:
-            place, found = _scan(space.array, size, place, final, space.spans, self._counts)
-            frames += [buffer[start:stop] for start, stop in space.spans[:found].tolist()]
-        self._pending = buffer[place:]
-        if len(space.bytes) > _KEPT_BYTES:
-            space.make_room(_KEPT_BYTES)
-        self._frames += len(frames)
-        return frames
+    def _keep(self, pending: bytes, frames: int, bad_crc: int, skipped: int) -> None:
+        """Wait with the rest, and count what was found."""
+        self._pending = pending
+        self._frames += frames
+        self._bad_crc += bad_crc
+        self._skipped += skipped
+
+
+def feed_all(pieces: Sequence[tuple[FrameReader, bytes]], *, final: bool = False) -> list[list[bytes]]:
+    """Feed several readers of one space, each with its next bytes: a kernel's call costs more than to scan an epoch.
+
+    Args:
+        pieces: Each reader once.
+        final: The streams end here.
+
+    Returns:
+        The frames that each has completed.
+    """
+    space = pieces[0][0]._space
+    buffers = [reader._pending + data for reader, data in pieces]
+    data = b"".join(buffers)
+    if len(data) > len(space.bytes):
+        space.make_room(2 * len(data))
+    space.bytes[: len(data)] = data
+    table = np.zeros((len(pieces), 5), np.int64)
+    table[:, 0] = list(accumulate(map(len, buffers)))
+    _scan_all(space.array, final, space.spans, table)
+    rows = table.tolist()
+    spans = space.spans[: rows[-1][2]].tolist()
+    if len(space.bytes) > _KEPT_BYTES:
+        space.make_room(_KEPT_BYTES)
+    found, first = [], 0
+    for (reader, _), (stop, place, last, bad_crc, skipped) in zip(pieces, rows, strict=True):
+        found.append([data[start:end] for start, end in spans[first:last]])
+        reader._keep(data[place:stop], last - first, bad_crc, skipped)
+        first = last
+    return found
 
 
 def frame_spans(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], FrameCounters]:
@@ -214,10 +247,10 @@ def frame_spans(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], FrameCounte
     Returns:
         (m, 2) int64, the [start, stop) of each good frame; and the counters.
     """
-    spans = np.empty((len(data) // FRAME_OVERHEAD + 1, 2), np.int64)
-    counts = np.zeros(2, np.int64)
-    _, frames = _scan(data, len(data), 0, True, spans, counts)
-    bad_crc, skipped = counts.tolist()
+    spans = np.empty((len(data) // FRAME_OVERHEAD, 2), np.int64)
+    whole = np.array([[len(data), 0, 0, 0, 0]])
+    _scan_all(data, True, spans, whole)
+    _, _, frames, bad_crc, skipped = whole[0].tolist()
     return spans[:frames], FrameCounters(frames, bad_crc, skipped)
 
 

@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 from pyrtcm import calc_crc24q
 
 from caster.codec.rtcm.bits import padded
-from caster.codec.rtcm.framing import FrameReader, crc24q, frame_spans, make_frame, message_type, payload_of
+from caster.codec.rtcm.framing import (
+    FrameReader,
+    ScanSpace,
+    crc24q,
+    feed_all,
+    frame_spans,
+    make_frame,
+    message_type,
+    payload_of,
+)
 from caster.errors import FormatError, LocalProtocolError
 
 # RTCM 10403.3 section 4.2 prints this frame of message 1005 as its example.
@@ -60,6 +69,30 @@ def test_any_bytes_give_the_same_good_frames_however_they_are_split(data, size):
     spans, counters = frame_spans(padded(data)[: len(data)])
     assert [data[start:stop] for start, stop in spans.tolist()] == whole
     assert counters == reader.counters
+
+
+streams = st.lists(
+    st.lists(st.one_of(garbage, payloads.map(make_frame), st.binary(max_size=30)), max_size=6), max_size=5
+)
+
+
+@given(streams, st.integers(1, 60))
+def test_streams_that_are_read_together_give_what_each_gives_by_itself(parts, size):
+    whole = [b"".join(stream) for stream in parts]
+    space = ScanSpace()
+    together, alone = [FrameReader(space) for _ in whole], [FrameReader() for _ in whole]
+    for start in range(0, max(map(len, whole), default=0), size):
+        pieces = [(number, data[start : start + size]) for number, data in enumerate(whole) if start < len(data)]
+        found = feed_all([(together[number], data) for number, data in pieces])
+        assert found == [alone[number].feed(data) for number, data in pieces]
+    for one, other in zip(together, alone, strict=True):
+        assert one.finish() == other.finish() and one.counters == other.counters
+
+
+def test_as_many_frames_as_bytes_can_hold_are_found():
+    reader = FrameReader()
+    assert len(reader.feed(EMPTY * 20_000)) == 20_000
+    assert reader.feed(EXAMPLE) == [EXAMPLE]
 
 
 def test_a_damaged_frame_is_counted_and_loses_no_other():
