@@ -28,7 +28,7 @@ from caster.codec.ntrip import encode_chunk
 from caster.codec.websocket import encode_message
 from solver.jit import kernel
 
-__all__ = ["CODINGS", "Coding", "Fanout", "Link", "Subscriber", "compile_sends", "send_together"]
+__all__ = ["CODINGS", "Coding", "Fanout", "Link", "Subscriber", "compile_sends", "direct_fd", "send_together"]
 
 Coding: TypeAlias = Literal["plain", "chunked", "websocket"]
 CODINGS: Final[Mapping[Coding, Callable[[bytes], bytes]]] = {
@@ -119,7 +119,7 @@ class Subscriber:
         self.coding: Coding = coding
         self.stalled_since: float | None = None
         self.dropped = 0
-        self.fd = _direct_fd(transport)
+        self.fd = direct_fd(transport)
         self.fanout: Fanout | None = None
         self.place = -1
         self.link: Link | None = None
@@ -323,7 +323,7 @@ def compile_sends() -> None:
     _send_all(np.empty(0, np.int32), stops, np.frombuffer(b"\0", np.uint8), stops, np.empty((0, 2), np.int64))
 
 
-def _direct_fd(transport: asyncio.WriteTransport) -> int:
+def direct_fd(transport: asyncio.WriteTransport) -> int:
     """The socket of a plain connection; -1 for one with TLS, and for a transport that has none."""
     socket = transport.get_extra_info("socket")
     return -1 if socket is None or transport.get_extra_info("sslcontext") is not None else int(socket.fileno())

@@ -23,6 +23,7 @@ from caster.codec import websocket
 from caster.codec.ntrip import Record, Request, build_table, parse_query, response
 from caster.config import Config, Listen, TlsListen
 from caster.errors import ConfigError, RefusedError
+from caster.fanin import Fanin
 from caster.fanout import Coding
 from caster.gate import Certificate, Gate, is_within
 from caster.hangups import Hangups
@@ -85,6 +86,7 @@ class Server:
         connections: All open connections.
         counters: What has happened.
         on_end: Called with each connection that ends.
+        fanin: Reads from base stations.
         hangups: Tells when half-closed clients have gone.
         holders: Processes that hold rovers' sockets, where there are any.
         receive_buffer: Where the bytes of all connections arrive, one read at a time.
@@ -108,6 +110,7 @@ class Server:
         self.counters = Counters()
         self.connections: set[Connection] = set()
         self.on_end: list[Callable[[Connection], object]] = []
+        self.fanin = Fanin()
         self.hangups = Hangups()
         self.holders = Holders(config.listen.workers)
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
@@ -172,6 +175,7 @@ class Server:
             await listener.wait_closed()
         await self.holders.stop()
         self.hangups.close()
+        self.fanin.close()
 
     def reload(self, config: Config) -> None:
         """Take a new configuration; sessions go on."""

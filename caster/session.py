@@ -406,7 +406,11 @@ class Connection(asyncio.BufferedProtocol):
         trailing, self._reader = (self._reader.trailing if self._reader else b""), None
         if trailing:
             self.data_received(trailing)
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if isinstance(self._handler, SourceSession):
+            self.server.fanin.join(self.transport, self.data_received)
+        else:
             self.transport.resume_reading()
         if self.rover is not None and self.rover.is_following:
             self.server.holders.offer(self)
@@ -670,6 +674,7 @@ class SourceSession:
 
     def leave(self) -> None:
         """The session ends."""
+        self._connection.server.fanin.leave(self._connection.transport)
         if self._mountpoint.source is self:
             self._mountpoint.on_source_gone(self)
             self._mountpoint.source = None

@@ -15,6 +15,7 @@ from rich.console import Console
 from caster.codec import nmea
 from caster.codec.rtcm import FrameReader, make_frame
 from caster.epochs import EpochAssembler
+from caster.fanin import compile_receives
 from caster.fanout import compile_sends
 from caster.warmup import prune_cache, warm_up
 from solver import dgnss, spp
@@ -46,6 +47,7 @@ def service_steps() -> Mapping[str, Callable[[], None]]:
 
 def _frames() -> None:
     FrameReader().feed(_empty_msm(0))
+    compile_receives()
     compile_sends()
 
 
