@@ -14,7 +14,7 @@ from typing import Final
 
 __all__ = ["GATHER_S", "new_loop"]
 
-GATHER_S: Final = 0.0025
+GATHER_S: Final = 0.002
 """A rover's corrections take tens of milliseconds through a mobile network, and are a second old when the next come."""
 
 
