@@ -4,6 +4,7 @@
 `Fix`: where a receiver was, how sure that is, or why it is not known.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, Self
@@ -180,6 +181,16 @@ class Quality(IntEnum):
     SINGLE = 5
 
 
+def _unknown(*shape: int) -> Callable[[], NDArray[np.float64]]:
+    """What stands for numbers that are not known: one array for all, which nobody can write on."""
+    array = np.full(shape, np.nan)
+    array.flags.writeable = False
+    return lambda: array
+
+
+_NO_SATELLITES: Final = np.empty(0, np.int16)
+
+
 @dataclass(frozen=True, slots=True)
 class Fix:
     """A receiver's position, velocity and time at one epoch, or the reason why there is none.
@@ -206,17 +217,17 @@ class Fix:
     time_ns: int
     quality: Quality
     reason: str = ""
-    position_ecef_m: NDArray[np.float64] = field(default_factory=np.full(3, np.nan).copy)
-    position_covariance_m2: NDArray[np.float64] = field(default_factory=np.full((3, 3), np.nan).copy)
-    velocity_ecef_mps: NDArray[np.float64] = field(default_factory=np.full(3, np.nan).copy)
-    velocity_covariance_m2s2: NDArray[np.float64] = field(default_factory=np.full((3, 3), np.nan).copy)
-    clock_m: NDArray[np.float64] = field(default_factory=np.full(7, np.nan).copy)
+    position_ecef_m: NDArray[np.float64] = field(default_factory=_unknown(3))
+    position_covariance_m2: NDArray[np.float64] = field(default_factory=_unknown(3, 3))
+    velocity_ecef_mps: NDArray[np.float64] = field(default_factory=_unknown(3))
+    velocity_covariance_m2s2: NDArray[np.float64] = field(default_factory=_unknown(3, 3))
+    clock_m: NDArray[np.float64] = field(default_factory=_unknown(7))
     clock_drift_mps: float = float("nan")
-    satellites: NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
+    satellites: NDArray[np.int16] = field(default_factory=lambda: _NO_SATELLITES)
     age_s: float = float("nan")
     ratio: float = 0.0
     hpl_m: float = float("nan")
     vpl_m: float = float("nan")
-    dop: NDArray[np.float64] = field(default_factory=np.full(4, np.nan).copy)
-    baseline_ecef_m: NDArray[np.float64] = field(default_factory=np.full(3, np.nan).copy)
-    baseline_covariance_m2: NDArray[np.float64] = field(default_factory=np.full((3, 3), np.nan).copy)
+    dop: NDArray[np.float64] = field(default_factory=_unknown(4))
+    baseline_ecef_m: NDArray[np.float64] = field(default_factory=_unknown(3))
+    baseline_covariance_m2: NDArray[np.float64] = field(default_factory=_unknown(3, 3))

@@ -2,8 +2,9 @@
 
 `RtkOptions` says how, `RtkState` holds what is known so far of one rover, `process` takes one epoch of each receiver
 and answers with a `Fix`. The state is changed in place: it is the one mutable thing here, and belongs to one rover.
-`process_all` takes a recording. The work is done by a few kernel calls (`solver.kernels.epoch`), or for a recording by
-one for many epochs (`solver.kernels.follow`), during which other threads run.
+`process_all` takes a recording; `process_codes` is for a service that has no time for an epoch's carriers. The work is
+done by a few kernel calls (`solver.kernels.epoch`), or for a recording by one for many (`solver.kernels.follow`),
+during which other threads run.
 
 An epoch goes through these steps (`docs/topics/ambiguity-resolution.md` tells why):
 pair the signals of rover and base; solve the code differences robustly; find slips; update the float filter (or, in
@@ -21,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.jit import Address
-from solver.kernels import epoch, learning
+from solver.kernels import codes, epoch, learning
 from solver.kernels.differencing import SATELLITES_MAX, Columns
 from solver.kernels.follow import LINKS_MIN, AloneSteps, FilterSteps, Given, Known, Seen, follow, follow_alone
+from solver.kernels.linalg import pack, unpack
 from solver.kernels.rover import KNOWN, OPTIONS, RESULT, Filter, Work, workspace
 from solver.kernels.rtk import NOTE, WHITE_PRIOR
 from solver.model import GLONASS_STATE, KEPLER, Ephemerides, Epoch, Fix, Quality
@@ -31,7 +33,7 @@ from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM
 from solver.timescale import NS
 from solver.track import Track, track
 
-__all__ = ["RtkOptions", "RtkState", "Workspace", "process", "process_all"]
+__all__ = ["RtkOptions", "RtkState", "Workspace", "process", "process_all", "process_codes"]
 
 Floats = NDArray[np.float64]
 
@@ -123,6 +125,27 @@ class RtkState:
         self.record["channel_m2"] = np.inf
         self.usage = np.zeros((SIGNAL_COUNT, SIGNALS_PER_SYSTEM))
         self.filter = _empty_filter(_FIRST_STATES)
+        self._folded: Filter | None = None
+
+    def fold(self) -> None:
+        """Keep of the filter what is needed of it, in less than half of the memory, until `unfold`."""
+        n, (x, p, keys, notes) = int(self.record["count"][0]), self.filter
+        lower = np.empty(n * (n + 1) // 2)
+        pack(n, p, lower)
+        self._folded = Filter(x[:n].copy(), lower, keys[:n].copy(), notes[:n].copy())
+        self.filter = _NO_FILTER
+
+    def unfold(self, workspace: "Workspace") -> None:
+        """Have the filter again, in the arrays of a workspace, until `fold`."""
+        folded, self._folded = self._folded, None
+        if folded is None:
+            return
+        n = len(folded.x)
+        if n > len(workspace.filter.x):
+            workspace.filter = _empty_filter(n + _SPARE_STATES)
+        self.filter = workspace.filter
+        unpack(n, folded.p, self.filter.p)
+        self.filter.x[:n], self.filter.keys[:n], self.filter.notes[:n] = folded.x, folded.keys, folded.notes
 
     def reserve(self, states: int) -> None:
         """Make room for so many states, keeping those there are."""
@@ -146,11 +169,20 @@ def _empty_filter(states: int) -> Filter:
     return Filter(np.zeros(states), np.zeros((states, states)), np.zeros(states, np.int32), np.zeros(states, NOTE))
 
 
+_NO_FILTER: Final = _empty_filter(0)
+
+
 class Workspace:
-    """Arrays that every epoch writes anew: one set serves all rovers of a thread."""
+    """Arrays that every epoch writes anew: one set serves all rovers of a thread.
+
+    Attributes:
+        arrays: What kernels write on.
+        filter: For rovers whose own is folded.
+    """
 
     def __init__(self) -> None:
         self.arrays = workspace()
+        self.filter = _empty_filter(_FIRST_STATES)
 
 
 def process(
@@ -172,28 +204,51 @@ def process(
     Returns:
         The position, in the frame of the base's; `Quality.NONE` and a reason where there is none.
     """
-    work = (workspace or Workspace()).arrays
+    work, found = (workspace or Workspace()).arrays, np.zeros(1, RESULT)
     if options.moving_base:
         state.follow(base_position_ecef_m if base_now_m is None else base_now_m)
-    age_s, found = (rover.time_ns - base.time_ns) / NS, np.zeros(1, RESULT)
-    if abs(age_s) > options.age_max_s:
-        return _fix(rover.time_ns, age_s, options, found[0], work.sats)
-    count, satellites, states = epoch.locate(
-        rover.time_ns, Columns.of(rover), base.time_ns, Columns.of(base), base_position_ecef_m, ephemerides.kepler,
+    if _locate(state, rover, base, base_position_ecef_m, ephemerides, options, work, found):
+        state.reserve(int(found["states"][0]))
+        if options.instantaneous:
+            _stand_alone(rover.time_ns, state, options, work, found)
+        else:
+            epoch.predict(rover.time_ns, options.record, state.record, state.filter, work, found)
+            left, held = epoch.update(options.record, state.record, state.filter, work)
+            epoch.fix(rover.time_ns, left, held, options.record, state.record, state.filter, work, found)
+    return _fix(rover.time_ns, (rover.time_ns - base.time_ns) / NS, options, found[0], work.sats)
+
+
+def process_codes(
+    state: RtkState, rover: Epoch, base: Epoch, base_position_ecef_m: Floats, ephemerides: Ephemerides,
+    options: RtkOptions, workspace: Workspace,
+) -> Fix:  # fmt: skip
+    """Position a rover at one epoch by its codes alone, in a quarter of the time that `process` takes.
+
+    The arguments are those of `process`. The filter stays where it is: the next epoch that is given to `process` finds
+    a gap, over which the carriers go on where their lock times span it.
+
+    Returns:
+        The position, `Quality.DGNSS`, or a reason.
+    """
+    work, found = workspace.arrays, np.zeros(1, RESULT)
+    if _locate(state, rover, base, base_position_ecef_m, ephemerides, options, work, found):
+        codes.settle(options.record, work, found)
+    return _fix(rover.time_ns, (rover.time_ns - base.time_ns) / NS, options, found[0], work.sats)
+
+
+def _locate(
+    state: RtkState, rover: Epoch, base: Epoch, base_m: Floats, ephemerides: Ephemerides, options: RtkOptions,
+    work: Work, found: NDArray[Any],
+) -> bool:  # fmt: skip
+    """Form the links of an epoch; whether there are enough of them."""
+    if abs(rover.time_ns - base.time_ns) > options.age_max_s * NS:
+        return False
+    found["links"], found["satellites"], found["states"] = epoch.locate(
+        rover.time_ns, Columns.of(rover), base.time_ns, Columns.of(base), base_m, ephemerides.kepler,
         ephemerides.glonass, ephemerides.klobuchar_gps, ephemerides.klobuchar_beidou, options.signals, state.usage,
         options.record, state.record, state.filter, work,
     )  # fmt: skip
-    found["links"], found["satellites"] = count, satellites
-    if count < LINKS_MIN:
-        return _fix(rover.time_ns, age_s, options, found[0], work.sats)
-    state.reserve(states)
-    if options.instantaneous:
-        _stand_alone(rover.time_ns, state, options, work, found)
-    else:
-        epoch.predict(rover.time_ns, options.record, state.record, state.filter, work, found)
-        left, held = epoch.update(options.record, state.record, state.filter, work)
-        epoch.fix(rover.time_ns, left, held, options.record, state.record, state.filter, work, found)
-    return _fix(rover.time_ns, age_s, options, found[0], work.sats)
+    return bool(found["links"][0] >= LINKS_MIN)
 
 
 def _stand_alone(time_ns: int, state: RtkState, options: RtkOptions, work: Work, found: NDArray[Any]) -> None:
@@ -222,6 +277,7 @@ def _fix(time_ns: int, age_s: float, options: RtkOptions, result: Any, satellite
         satellites=satellites[: result["satellites"]].copy(),
         age_s=age_s,
         ratio=float(result["ratio"]),
+        dop=result["dop"],
     )
 
 

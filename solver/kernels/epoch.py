@@ -1,8 +1,9 @@
 """One epoch of relative positioning in a few kernels that `solver.rtk` strings together, for many epochs `follow`.
 
 `locate` forms the links. `predict` and `update` run the float filter over them, or `stand_alone` takes the epoch by
-itself; both end with a joint distribution of position and ambiguities. `fix` resolves these and writes the result. They
-are not one kernel since numba takes ever longer for ever longer functions.
+itself; both end with a joint distribution of position and ambiguities. `fix` resolves these and writes the result.
+`codes.settle` writes that of the codes instead, for who has no time for more. They are not one kernel since numba takes
+ever longer for ever longer functions.
 
 The steps are those of `docs/topics/ambiguity-resolution.md`. What is known of a rover passes from epoch to epoch in a
 record of `KNOWN` and the arrays of `Filter`; what one epoch's steps pass on to each other is in a record of `NOW` and
@@ -18,7 +19,9 @@ from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.jit import kernel, part
 from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
 from solver.kernels.atmosphere import overhead_ionosphere
+from solver.kernels.codes import forget_velocity, measure_rates
 from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals, rover_signal
+from solver.kernels.dilution import dilute_links
 from solver.kernels.doubt import starts_anew
 from solver.kernels.expected import expect_atmosphere, expect_strays
 from solver.kernels.fixing import (
@@ -67,7 +70,6 @@ from solver.kernels.rtk import (
     observe_vector,
     remember_phases,
     solve_codes,
-    solve_rates,
     sort_links,
     synchronise_states,
     time_differences,
@@ -101,7 +103,6 @@ limit, 95 per cent lie within 10 cm horizontally; heights are half as good as th
 SLIP_M: Final = 0.02
 CARRIED_MIN: Final = 4
 """Ambiguities known from before from which on an epoch's codes tell little that is new."""
-DOPPLER_FLOOR_MPS: Final = 0.03
 SHARES = (0.75, 0.55, 0.4, 0.3)
 PART_MIN: Final = 5
 RISK_MAX: Final = 0.3
@@ -255,8 +256,8 @@ def stand_alone(quiet: float, options: Records, state: Records, work: Work, resu
     count = now.count
     if quiet == 1.0:
         now.shown = 0.0
-        _forget_velocity(found)
-        _measure_rates(how, now, work, found)
+        forget_velocity(found)
+        measure_rates(how, now, work, found)
         for axis in range(3):
             known.origin_m[axis] = now.origin_m[axis] + work.position[axis]
             for other in range(3):
@@ -329,6 +330,7 @@ def fix(
         found.position_m[axis] = now.origin_m[axis] + offset[axis]
         for other in range(3):
             found.position_m2[axis, other] = spread[axis, other]
+    dilute_links(now.count, work.links, found.position_m, found.dop)
     known.time_ns = time_ns
     if not how.instantaneous:
         remember_phases(now.count, work.links, work.ambiguity, offset, filter_.notes)
@@ -461,15 +463,6 @@ def _choose(attempt: int, left: int, order: Int64Array, free: Int32Array, links:
     return size
 
 
-@part
-def _forget_velocity(found: Record) -> None:
-    """Where there is no Doppler, there is none."""
-    for axis in range(3):
-        found.velocity_mps[axis] = np.nan
-        for other in range(3):
-            found.velocity_m2s2[axis, other] = np.nan
-
-
 @kernel
 def predict(time_ns: int, options: Records, state: Records, filter_: Filter, work: Work, result: Records) -> None:
     """Move the filter to this epoch and find the slips; it starts anew after a long gap.
@@ -484,7 +477,7 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
     """
     how, known, now = options[0], state[0], work.now[0]
     x, p, keys, notes = filter_
-    _forget_velocity(result[0])
+    forget_velocity(result[0])
     count, dt_s, previous_ns = now.count, now.dt_s, known.time_ns
     if known.count == 0 or dt_s > GAP_S:
         _start(how, known, now, work.position, x, p)
@@ -514,7 +507,7 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
     time_differences(
         count, work.links, time_ns, previous_ns, work.ambiguity, notes, SLIP_M, work.slipped, shift, shift_m2
     )
-    if not how.static and _measure_rates(how, now, work, result[0]) and not how.moving_base:
+    if not how.static and measure_rates(how, now, work, result[0]) and not how.moving_base:
         found = result[0]  # it is of the rover alone, the filter's relative to the base
         observe_vector(known.count, VELOCITY, found.velocity_mps, found.velocity_m2s2, x, p)
     expect_strays(count, work.links, now, work.stray_m)
@@ -550,22 +543,6 @@ def recall_channels(known: Record, sigma_m: float, x: Float64Array, p: Float64Ar
         place = CHANNEL_BIAS + band
         x[place] = known.channel_m[band]
         p[place, place] = min(4.0 * known.channel_m2[band] + CHANNEL_KNOWN_M**2, sigma_m**2)
-
-
-@part
-def _measure_rates(how: Record, now: Record, work: Work, found: Record) -> bool:
-    """Write the rover's velocity by Doppler; returns whether there is one."""
-    velocity, spread = np.empty(3), np.empty((3, 3))
-    redundancy, factor = solve_rates(now.count, work.links, how.doppler_noise_mps, velocity, spread)
-    if redundancy < 1:
-        return False
-    for axis in range(3):
-        for other in range(3):
-            spread[axis, other] *= max(1.0, factor)
-        spread[axis, axis] += DOPPLER_FLOOR_MPS**2
-    found.velocity_mps[:] = velocity
-    found.velocity_m2s2[:, :] = spread
-    return True
 
 
 @kernel

@@ -8,7 +8,7 @@ import math
 from solver.jit import kernel
 from solver.kernels import Float64Array
 
-__all__ = ["cholesky", "cholesky_inverse", "cholesky_solve", "normal_equations"]
+__all__ = ["cholesky", "cholesky_inverse", "cholesky_solve", "normal_equations", "pack", "unpack"]
 
 _RELATIVE_PIVOT_MIN = 1e-14
 """A pivot this small against its diagonal element has lost all its digits: the matrix is singular."""
@@ -96,3 +96,23 @@ def normal_equations(
     for i in range(n):
         for j in range(i):
             normal[j, i] = normal[i, j]
+
+
+@kernel
+def pack(n: int, a: Float64Array, lower: Float64Array) -> None:
+    """Write the lower triangle of the leading n x n block of a symmetric matrix, row by row (n (n + 1) / 2 numbers)."""
+    place = 0
+    for i in range(n):
+        for j in range(i + 1):
+            lower[place] = a[i, j]
+            place += 1
+
+
+@kernel
+def unpack(n: int, lower: Float64Array, a: Float64Array) -> None:
+    """Write the leading n x n block of a symmetric matrix from what `pack` has made of it."""
+    place = 0
+    for i in range(n):
+        for j in range(i + 1):
+            a[i, j] = a[j, i] = lower[place]
+            place += 1

@@ -99,6 +99,7 @@ RESULT: Final = np.dtype(
         ("position_m2", np.float64, (3, 3)),
         ("velocity_mps", np.float64, (3,)),
         ("velocity_m2s2", np.float64, (3, 3)),
+        ("dop", np.float64, (4,)),  # GDOP, PDOP, HDOP, VDOP; NaN: too few satellites
     ]
 )
 

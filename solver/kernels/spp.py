@@ -22,9 +22,9 @@ from solver.kernels.atmosphere import (
     zenith_troposphere,
 )
 from solver.kernels.code_bias import beidou2_code_bias, delay_sigma, group_delay
+from solver.kernels.dilution import dilute
 from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
 from solver.kernels.least_squares import robust_solve
-from solver.kernels.linalg import cholesky, cholesky_inverse
 from solver.kernels.observed import choose_rows, old_beidou
 from solver.kernels.orbit import ephemeris_variance, satellite_states, select_ephemerides, travel
 from solver.quality import protection_levels
@@ -593,8 +593,7 @@ def judge(
     axes = np.empty((3, 3))
     lat, lon, height = geodetic_from_ecef(position_m[0], position_m[1], position_m[2])
     enu_axes(lat, lon, axes)
-    normal, inverse = np.zeros((4, 4)), np.empty((4, 4))
-    row = np.ones(4)
+    normal, row = np.zeros((4, 4)), np.ones(4)
     for g in range(len(used)):
         used[g] = False
         for k in range(first[g], first[g + 1]):
@@ -606,11 +605,5 @@ def judge(
         for i in range(4):
             for j in range(4):
                 normal[i, j] += row[i] * row[j]
-    dop[:] = np.nan
-    if cholesky(normal, 4):
-        cholesky_inverse(normal, inverse, 4)
-        horizontal = inverse[0, 0] + inverse[1, 1]
-        dop[0] = math.sqrt(horizontal + inverse[2, 2] + inverse[3, 3])
-        dop[1] = math.sqrt(horizontal + inverse[2, 2])
-        dop[2], dop[3] = math.sqrt(horizontal), math.sqrt(inverse[2, 2])
+    dilute(normal, dop)
     return height

@@ -14,7 +14,7 @@ from solver.kernels.learning import learn_quiet, learn_storm, learn_wander
 from solver.kernels.rover import NOW, workspace
 from solver.model import SLIP, Quality
 from solver.observed import take
-from solver.rtk import RtkOptions, RtkState, Workspace, process, process_all
+from solver.rtk import RtkOptions, RtkState, Workspace, process, process_all, process_codes
 from solver.signals import GLONASS, GPS, RINEX_CODE
 from solver.timescale import NS
 from tests.solver import recordings
@@ -392,3 +392,31 @@ def test_receivers_of_other_makes_spoil_neither_the_fix_nor_the_position(shared_
         fix = process(state, rover, base, real.base_ecef_m, real.ephemerides, RtkOptions())
         assert fix.quality == Quality.FIX
         assert np.linalg.norm(fix.position_ecef_m - real.rover_ecef_m) < 0.012
+
+
+def test_a_filter_that_is_folded_between_epochs_finds_the_same_positions():
+    rover, times, workspace = rover_at(300.0, 50.0, 0.0), baseline.seconds(20), Workspace()
+    states, found = (RtkState(), RtkState()), ([], [])
+    states[1].fold()
+    for t in times:
+        for state, positions in zip(states, found, strict=True):
+            state.unfold(workspace)
+            args = (state, rover.observe(KNOWN, t), BASE.observe(KNOWN, t), BASE.position_m, KNOWN, RtkOptions())
+            positions.append(process(*args, workspace).position_ecef_m)
+            if state is states[1]:
+                state.fold()
+                assert not len(state.filter.x)
+    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-6)
+
+
+def test_codes_alone_give_a_position_and_leave_the_filter_where_it_is():
+    rover, times, state = rover_at(300.0, 50.0, 0.0), baseline.seconds(12), RtkState()
+    before, _ = run(rover, times[:5], state=state)
+    given = (BASE.position_m, KNOWN, RtkOptions(), Workspace())
+    hasty = [process_codes(state, rover.observe(KNOWN, t), BASE.observe(KNOWN, t), *given) for t in times[5:10]]
+    assert {fix.quality for fix in hasty} == {Quality.DGNSS}
+    assert all(np.linalg.norm(fix.position_ecef_m - rover.position_m) < 3.0 for fix in hasty)
+    assert np.isfinite(hasty[-1].dop).all() and hasty[-1].dop == pytest.approx(before[-1].dop, abs=0.01)
+    after, errors = run(rover, times[10:], state=state)
+    assert {fix.quality for fix in before[1:] + after} == {Quality.FIX}
+    assert np.abs(errors).max() < 0.05
