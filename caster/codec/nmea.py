@@ -20,7 +20,7 @@ import numpy as np
 from caster.codec.ntrip.gga import framed
 from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.model import Fix, Quality
-from solver.signals import BEIDOU, GALILEO, GLONASS, GPS, NAVIC, PRN_PER_SYSTEM, QZSS, SBAS
+from solver.signals import BEIDOU, GALILEO, GLONASS, GPS, NAVIC, PRN_PER_SYSTEM, QZSS, SATELLITE_COUNT, SBAS
 from solver.timescale import NS, to_datetime, to_utc
 
 __all__ = ["KINDS", "TEXT_MAX", "sentences", "text"]
@@ -35,6 +35,11 @@ _SYSTEM_ID: Final = {GPS: 1, SBAS: 1, GLONASS: 2, GALILEO: 3, BEIDOU: 4, QZSS: 5
 _FIRST_ID: Final = {GPS: 1, SBAS: 33, GLONASS: 65, GALILEO: 1, BEIDOU: 1, QZSS: 1, NAVIC: 1}
 """Satellite id in a GSA sentence of each system's first satellite (S20, PRN 120, is 33)."""
 _GSA_SATELLITES: Final = 12
+_GSA_NAMES: Final = tuple(
+    (_SYSTEM_ID[sat // PRN_PER_SYSTEM], f"{_FIRST_ID[sat // PRN_PER_SYSTEM] + sat % PRN_PER_SYSTEM:02d}")
+    for sat in range(SATELLITE_COUNT)
+)
+"""System id and satellite id of each satellite."""
 _KNOTS_PER_MPS: Final = 3600.0 / 1852.0
 _DAY_NS: Final = 86_400 * NS
 _MINUTE_UNITS: Final = 10_000_000
@@ -117,7 +122,7 @@ def _gga(s: _Solution) -> list[str]:
     fix = s.fix
     if fix.quality is Quality.NONE:
         return [f"{s.talker}GGA,{s.time},,,,,0,00,,,M,,M,,"]
-    age = _decimal(fix.age_s, 1)
+    age = _decimal(abs(fix.age_s), 1)
     station = f"{s.station:04d}" if age and s.station is not None else ""
     satellites = f"{_GGA_QUALITY[fix.quality]},{min(len(fix.satellites), 99):02d},{_dop(fix, 2)}"
     return [f"{s.talker}GGA,{s.time},{_place(s)},{satellites},{s.height_m:.4f},M,0.0,M,{age},{station}"]
@@ -142,16 +147,17 @@ def _gst(s: _Solution) -> list[str]:
 
 def _gsa(s: _Solution) -> list[str]:
     """One sentence for each twelve satellites of a system; a lone empty one where there is no solution."""
-    by_system: dict[int, list[int]] = {}
+    by_system: dict[int, list[str]] = {}
     for sat in s.fix.satellites.tolist():
-        system, slot = divmod(sat, PRN_PER_SYSTEM)
-        by_system.setdefault(_SYSTEM_ID[system], []).append(_FIRST_ID[system] + slot)
-    mode = 1 if s.fix.quality is Quality.NONE else 3
+        system_id, name = _GSA_NAMES[sat]
+        by_system.setdefault(system_id, []).append(name)
+    head = f"{s.talker}GSA,A,{1 if s.fix.quality is Quality.NONE else 3},"
     dops = ",".join(_dop(s.fix, index) for index in (1, 2, 3))
     return [
-        f"{s.talker}GSA,A,{mode},{_gsa_satellites(ids[start : start + _GSA_SATELLITES])},{dops},{system_id}"
-        for system_id, ids in sorted(by_system.items() or [(1, [])])
-        for start in range(0, len(ids) or 1, _GSA_SATELLITES)
+        f"{head}{','.join(names[start : start + _GSA_SATELLITES])}"
+        f"{',' * max(0, _GSA_SATELLITES - max(1, len(names) - start))},{dops},{system_id}"
+        for system_id, names in sorted(by_system.items() or [(1, [])])
+        for start in range(0, len(names) or 1, _GSA_SATELLITES)
     ]
 
 
@@ -214,7 +220,3 @@ def _deviation(variance_m2: float) -> str:
 
 def _dop(fix: Fix, index: int) -> str:
     return _decimal(min(float(fix.dop[index]), 99.99), 2) if fix.quality else ""
-
-
-def _gsa_satellites(ids: list[int]) -> str:
-    return ",".join([*(f"{number:02d}" for number in ids), *[""] * (_GSA_SATELLITES - len(ids))])
