@@ -416,6 +416,7 @@ class MountConfig(_Model):
     gga: tuple[Latitude, Longitude, float] | None = None
     rovers_max: Count = 100
     ca_file: Path | None = None
+    accuracy: Literal["centimetres", "sub-metre"] = "centimetres"
 
     @property
     def is_pattern(self) -> bool:

@@ -4,7 +4,8 @@
 it is complete: when its last message says so (multiple-message bit), when the epoch time changes, or when `expire` is
 called later than the time-out. The bit is believed only after two epochs that had one such message each, since some
 senders never set it, and not before as many messages have come as in the epoch before, since some send the last
-message first. On the way the assembler learns what else the stream says: the station's position and equipment,
+message first. A live stream's is believed from the first epoch on where messages before it said that more follow, until
+one comes late. On the way the assembler learns what else the stream says: the station's position and equipment,
 GLONASS channels, ephemerides. It has no clock: times of reception are arguments.
 
 Rules: until the date is known (`caster.codec.rtcm.timing`), messages are kept, up to a limit; a damaged message is
@@ -178,6 +179,7 @@ class EpochAssembler:
         self._open_received_ns: int | None = None
         self._ends = 0
         self._proofs = 0
+        self._is_doubted = False
         self._usual_count = 0
         self._closed_ns: int | None = None
         self._lead_ns: int | None = None
@@ -373,7 +375,7 @@ class EpochAssembler:
                 return epochs
         elif not self._open and self._closed_ns is not None and time_ns <= self._closed_ns:
             if time_ns > self._closed_ns - RESTART_NS:
-                self._proofs = 0
+                self._proofs, self._is_doubted = 0, True
                 self.counters.late += 1
                 return []
             epochs = self._restart()
@@ -382,9 +384,16 @@ class EpochAssembler:
             self._open_ns, self._open_received_ns = time_ns, received_ns
         self._open.append(part)
         self._ends += not multiple
-        if self._ends and self._proofs >= MULTIPLE_BIT_PROOFS and len(self._open) >= self._usual_count:
+        if self._is_complete(multiple, received_ns is not None):
             epochs += self._close()
         return epochs
+
+    def _is_complete(self, multiple: bool, is_live: bool) -> bool:
+        """Whether the message just taken is known to be the open epoch's last."""
+        if not self._ends or len(self._open) < self._usual_count:
+            return False
+        told = is_live and not multiple and self._ends == 1 and len(self._open) > 1 and not self._is_doubted
+        return told or self._proofs >= MULTIPLE_BIT_PROOFS
 
     def _beidou_lead(self, time_ns: int) -> int:
         """How much a sender's BeiDou epochs are ahead: by BDT's offset where it counts GPST (Trimble NETR9 of 2012)."""

@@ -222,6 +222,12 @@ _RELAY_ROWS: Final = (
     _Row("dipper_relay_opened", CounterMetricFamily, "Streams opened at other casters.", lambda m: m.connects),
     _Row("dipper_relay_failures", CounterMetricFamily, "Streams refused, broken or silent.", lambda m: m.failures),
 )
+_SERVICE_ROWS: Final = (
+    _Row(
+        "dipper_fix_rovers_shed", GaugeMetricFamily, "Rovers without centimetres, for lack of time.", lambda m: m.shed
+    ),
+    _Row("dipper_fix_answers_hasty", CounterMetricFamily, "Answers by codes, for lack of time.", lambda m: m.hasty),
+)
 
 
 def families(sources: Sources) -> Iterator[Metric]:
@@ -248,6 +254,10 @@ def families(sources: Sources) -> Iterator[Metric]:
     relays = [(name, mountpoint) for name, mountpoint in mountpoints if hasattr(mountpoint, "connects")]
     for row in _RELAY_ROWS:
         yield from map(row.family, _slices(relays))
+    services = [(name, mountpoint) for name, mountpoint in mountpoints if hasattr(mountpoint, "answers")]
+    for row in _SERVICE_ROWS:
+        yield from map(row.family, _slices(services))
+    yield _answer_family(services)
     if sources.sessions is not None:
         yield from _session_families(sources.sessions)
     yield sources.latency.histogram.family("dipper_publish_seconds", "From a source's read to the last rover's write.")
@@ -266,6 +276,14 @@ def _by_label(name: str, text: str, label: str, reports: Sequence[tuple[str, Any
     for mount, report in reports:
         for key, value in getattr(report, attribute).items():
             family.add_metric([mount, key], value)
+    return family
+
+
+def _answer_family(services: Sequence[tuple[str, Any]]) -> Metric:
+    family = CounterMetricFamily("dipper_fix_answers", "Epochs answered.", labels=["mount", "quality"])
+    for name, mountpoint in services:
+        for quality, count in sorted(mountpoint.answers.items()):
+            family.add_metric([name, quality.name.lower()], count)
     return family
 
 

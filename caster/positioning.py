@@ -5,9 +5,11 @@ NMEA on it; or a source pushes observations to a mountpoint of this kind, and ev
 Either way a `Track` cuts the bytes into frames and epochs on the loop, and hands each epoch to the solver's threads,
 together with the latest epoch of the nearest healthy station.
 
-A rover is differential where a station within reach has an epoch at most `AGE_MAX_S` older; otherwise it is positioned
-alone, which needs no station, only ephemerides from any stream. Per rover there are a frame reader, an epoch assembler
-and the solver's state; ephemerides and base epochs are shared.
+How good a position is to be is the mountpoint's (`accuracy`): centimetres by carriers (`caster.solving`) as far as a
+station is near enough and there is time (`caster.shedding`), or sub-metre by codes. A rover is differential where a
+station within reach has an epoch at most `AGE_MAX_S` older; otherwise it is positioned alone, which needs no station,
+only ephemerides from any stream. Per rover there are a frame reader, an epoch assembler and the solver's state;
+ephemerides and base epochs are shared.
 """
 
 import time
@@ -26,16 +28,14 @@ from caster.config import MountConfig
 from caster.engine import Engine, Stream
 from caster.hub import Mount
 from caster.mountpoints import Mountpoint, Mountpoints, Rover, Source
+from caster.shedding import LATE_S, Shedding
+from caster.solving import AGE_MAX_S, Carriers, Effort, RoverSolver
 from caster.stationinfo import BaseEpoch
-from solver import dgnss
 from solver.model import Ephemerides, Epoch, Fix, Quality
 from solver.timescale import from_unix
 
-__all__ = ["AGE_MAX_S", "FixMountpoint", "Track", "TrackCounters"]
+__all__ = ["FixMountpoint", "Means", "Track", "TrackCounters"]
 
-AGE_MAX_S: Final = 30.0
-"""Oldest corrections used: they drift by centimetres in this time."""
-OPTIONS: Final = dgnss.DgnssOptions(age_max_s=AGE_MAX_S)
 FOREIGN_BYTES_MAX: Final = 2048
 """So many bytes without a frame are not RTCM 3, and the rover is told."""
 _FOREIGN: Final = {b"\xb5b": "UBX", b"$@": "SBF", b"$G": "NMEA without observations"}
@@ -51,20 +51,45 @@ class TrackCounters:
         frames: Whole frames.
         epochs: Assembled.
         fixes: Epochs answered, by quality; `Quality.NONE` counts those without a position.
+        hasty: Those of them whose carriers there was no time for.
     """
 
     frames: int = 0
     epochs: int = 0
     fixes: Counter[Quality] = field(default_factory=Counter)
+    hasty: int = 0
+
+    def add(self, other: "TrackCounters") -> None:
+        """Count another's as well."""
+        self.frames += other.frames
+        self.epochs += other.epochs
+        self.fixes.update(other.fixes)
+        self.hasty += other.hasty
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all rovers of the service share.
+
+    Attributes:
+        engine: Stations, ephemerides and threads.
+        carriers: What carriers are followed with.
+        shedding: Which rovers' carriers there is time for.
+    """
+
+    engine: Engine
+    carriers: Carriers
+    shedding: Shedding
 
 
 class Track:
     """One receiver's observations on their way to positions.
 
     Args:
-        engine: Its stations, ephemerides and threads.
+        means: Of the service.
         name: For logs, and for people.
         send: Takes the sentences of each epoch.
+        by_carriers: It is to get centimetres where it can.
 
     Attributes:
         fix: The last solution; None before the first epoch.
@@ -73,20 +98,26 @@ class Track:
         counters: What became of its bytes.
     """
 
-    def __init__(self, engine: Engine, name: str, send: Callable[[bytes], object]) -> None:
+    def __init__(self, means: Means, name: str, send: Callable[[bytes], object], by_carriers: bool) -> None:
         self.name = name
         self.fix: Fix | None = None
         self.base: str | None = None
         self.latency_s = float("nan")
         self.counters = TrackCounters()
-        self._engine = engine
+        self._engine = means.engine
+        self._carriers = means.carriers
+        self._shedding = means.shedding
         self._send = send
+        self._by_carriers = by_carriers
         self._reader = FrameReader()
-        self._stream = Stream(engine, engine.rover_pool)
-        self._state: dgnss.DgnssState | None = None
+        self._stream = Stream(self._engine, self._engine.rover_pool)
+        self._solver = RoverSolver(means.carriers)
+        self._submitted_ns = -1
         self._foreign = b""
         self._is_closed = False
-        engine.on_tick.append(self._tick)
+        self._engine.on_tick.append(self._tick)
+        if by_carriers:
+            self._shedding.join(self)
 
     @property
     def bad_frames(self) -> int:
@@ -109,6 +140,7 @@ class Track:
         self._is_closed = True
         self._engine.on_tick.remove(self._tick)
         self._engine.workers.cancel(self)
+        self._shedding.leave(self)
         self._use_base(None)
 
     def _tick(self, now_ns: int) -> None:
@@ -119,14 +151,27 @@ class Track:
         """Hand an epoch to the solver's threads, with the corrections that there are for it."""
         self.counters.epochs += 1
         base = self._engine.stations[self.base].info.epoch_for(epoch.time_ns, AGE_MAX_S) if self.base else None
-        ephemerides = self._engine.ephemerides.snapshot()
-        work = partial(self._solve, epoch, base, ephemerides)
-        self._engine.workers.submit(self, work, partial(self._take_fix, self._engine.now_s()))
+        now_s, before_ns, self._submitted_ns = self._engine.now_s(), self._submitted_ns, epoch.time_ns
+        work = partial(self._solve, epoch, before_ns, base, self._engine.ephemerides.snapshot(), self._effort(), now_s)
+        self._engine.workers.submit(self, work, partial(self._take_fix, now_s))
 
-    def _solve(self, epoch: Epoch, base: BaseEpoch | None, ephemerides: Ephemerides) -> tuple[Fix, bytes]:
-        """Position one epoch; runs in a thread, one epoch of a track at a time, which alone touches the state."""
-        corrected = base.corrections(ephemerides) if base is not None else None
-        self._state, fix = dgnss.advance(self._state, epoch, corrected, ephemerides, OPTIONS)
+    def _effort(self) -> Effort:
+        """What is to be made of the next epoch."""
+        if not self._by_carriers or not self._carriers.are_ready:
+            return Effort.CODES
+        return Effort.HASTE if self in self._shedding.shed else Effort.CARRIERS
+
+    def _solve(
+        self, epoch: Epoch, before_ns: int, base: BaseEpoch | None, ephemerides: Ephemerides, effort: Effort,
+        submitted_s: float,
+    ) -> tuple[Fix, bytes]:  # fmt: skip
+        """Position one epoch; runs in a thread, one epoch of a track at a time, which alone touches the solver."""
+        waited_s = self._engine.now_s() - submitted_s
+        self._shedding.note(waited_s)
+        if effort is Effort.CARRIERS and waited_s > LATE_S:
+            effort = Effort.HASTE
+        self.counters.hasty += effort is Effort.HASTE
+        fix = self._solver.solve(epoch, before_ns, base, ephemerides, effort)
         return fix, nmea.sentences(fix, base.station_id if base is not None else None)
 
     def _take_fix(self, submitted_s: float, result: tuple[Fix, bytes]) -> None:
@@ -171,12 +216,28 @@ class FixMountpoint(Mountpoint):
 
     takes_sources = True
 
-    def __init__(self, engine: Engine, config: MountConfig, mountpoints: Mountpoints) -> None:
+    def __init__(self, means: Means, config: MountConfig, mountpoints: Mountpoints) -> None:
         super().__init__(config, mountpoints)
         self.mount = Mount(config.name, raw=True)
         self.tracks: dict[int, Track] = {}
         self.source_track: Track | None = None
-        self._engine = engine
+        self._means = means
+        self._gone = TrackCounters()
+
+    @property
+    def answers(self) -> Counter[Quality]:
+        """Epochs answered so far, by quality."""
+        return self._total().fixes
+
+    @property
+    def hasty(self) -> int:
+        """Those of them whose carriers there was no time for."""
+        return self._total().hasty
+
+    @property
+    def shed(self) -> int:
+        """Rovers that are to have centimetres, and for which there is no time now."""
+        return sum(track in self._means.shedding.shed for track in self._open())
 
     def on_uplink(self, rover: Rover, data: bytes) -> None:
         """A rover sends observations (or GGA, which is of no use here): from now on it gets its own positions."""
@@ -185,19 +246,19 @@ class FixMountpoint(Mountpoint):
             rover.follow(None)
             name = f"{self.name} {rover.account or rover.address}"
             send = partial(self._answer, rover, rover.send)
-            track = self.tracks[rover.number] = Track(self._engine, name, send)
+            track = self.tracks[rover.number] = self._track(name, send)
         track.receive(data, time.time_ns())
 
     def on_leave(self, rover: Rover) -> None:
         """A rover has gone."""
         track = self.tracks.pop(rover.number, None)
         if track is not None:
-            track.close()
+            self._end(track)
 
     def on_source(self, source: Source) -> None:
         """A receiver pushes its observations."""
         name = f"{self.name} {source.account or source.address}"
-        self.source_track = Track(self._engine, name, partial(self._answer, source, self._publish))
+        self.source_track = self._track(name, partial(self._answer, source, self._publish))
 
     def on_source_data(self, source: Source, data: bytes, received_unix_ns: int) -> None:
         """Its bytes."""
@@ -207,15 +268,31 @@ class FixMountpoint(Mountpoint):
     def on_source_gone(self, source: Source) -> None:
         """It has gone; its followers wait for it."""
         if self.source_track is not None:
-            self.source_track.close()
+            self._end(self.source_track)
             self.source_track = None
 
     def close(self) -> None:
         """The service ends."""
-        for track in [*self.tracks.values(), *filter(None, [self.source_track])]:
-            track.close()
+        for track in self._open():
+            self._end(track)
         self.tracks.clear()
         self.source_track = None
+
+    def _open(self) -> list[Track]:
+        return [*self.tracks.values(), *filter(None, [self.source_track])]
+
+    def _end(self, track: Track) -> None:
+        track.close()
+        self._gone.add(track.counters)
+
+    def _total(self) -> TrackCounters:
+        total = TrackCounters()
+        for counters in (self._gone, *(track.counters for track in self._open())):
+            total.add(counters)
+        return total
+
+    def _track(self, name: str, send: Callable[[bytes], object]) -> Track:
+        return Track(self._means, name, send, self.config.accuracy == "centimetres")
 
     def _answer(self, session: Rover | Source, send: Callable[[bytes], object], text: bytes) -> None:
         """Send an epoch's sentences; what was told is what is logged."""

@@ -18,14 +18,14 @@ from caster.epochs import EpochAssembler
 from caster.fanin import compile_receives
 from caster.fanout import compile_sends
 from caster.warmup import prune_cache, warm_up
-from solver import dgnss, spp
+from solver import dgnss, rtk, spp
 from solver.constants import SPEED_OF_LIGHT_MPS, WGS84_A_M
 from solver.model import KEPLER, Ephemerides, Epoch
 from solver.observed import Selection, observe
 from solver.signals import FREQUENCY_HZ, signal
 from solver.timescale import NS, WEEK_NS
 
-__all__ = ["loop_steps", "main", "service_steps"]
+__all__ = ["load_carriers", "loop_steps", "main", "service_steps"]
 
 _TIME_NS: Final = 2300 * WEEK_NS
 _PLACE_ECEF_M: Final = np.array([WGS84_A_M, 0.0, 0.0])
@@ -43,6 +43,18 @@ def loop_steps() -> Mapping[str, Callable[[], None]]:
 def service_steps() -> Mapping[str, Callable[[], None]]:
     """The steps of `caster.warmup.warm_up` for a service that decodes, positions and corrects."""
     return {**loop_steps(), "positions": _positions, "corrections": _corrections}
+
+
+def load_carriers() -> None:
+    """What rovers' carriers are followed by; it compiles for as long as all else together."""
+    ephemerides, state, workspace = _ephemerides(), rtk.RtkState(), rtk.Workspace()
+    for second in range(2):
+        epoch = _epoch(_TIME_NS + second * NS)
+        given = (state, epoch, epoch, _PLACE_ECEF_M, ephemerides, rtk.RtkOptions(), workspace)
+        state.fold()
+        state.unfold(workspace)
+        rtk.process_codes(*given)
+        rtk.process(*given)
 
 
 def _frames() -> None:
@@ -125,7 +137,7 @@ def _rows(time_ns: int, sat: NDArray[np.int16], range_m: NDArray[np.float64]) ->
 def main() -> None:
     """Compile all that a service needs into the cache that processes share, out of the way of the service itself."""
     os.nice(_NICENESS)
-    warm_up(service_steps(), Console(stderr=True))
+    warm_up({**service_steps(), "carriers": load_carriers}, Console(stderr=True))
     prune_cache()
 
 

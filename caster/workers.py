@@ -4,7 +4,7 @@ The loop hands over jobs under a key (a rover, a station). Jobs of one key run o
 state needs no lock. Epochs that arrive together, as over a mobile network, are all solved; a job that has waited
 for `STALE_S` while a newer one of its key waits behind it is stale and dropped, and so is the oldest beyond
 `BURST_MAX`: a machine that is too slow solves fewer epochs, not older ones. Keys take turns. Results go back to the
-loop; the jobs spend their time in kernels that release the interpreter lock.
+loop, all that are there at once; the jobs spend their time in kernels that release the interpreter lock.
 """
 
 import asyncio
@@ -58,6 +58,7 @@ class Workers:
         self.failed = 0
         self._waiting: dict[Hashable, deque[_Job]] = {}
         self._running: set[Hashable] = set()
+        self._results: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._closing = False
         count = min(threads or os.cpu_count() or 1, THREADS_MAX)
@@ -141,4 +142,16 @@ class Workers:
             if key in self._waiting:
                 self._wake.notify()
             if deliver is not None and self._loop is not None and not self._closing:
-                self._loop.call_soon_threadsafe(deliver)
+                self._results.append(deliver)
+                if len(self._results) == 1:  # waking the loop takes a system call
+                    self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        """Hand the results that there are to whoever wants them; runs on the loop."""
+        with self._wake:
+            results, self._results = self._results, deque()
+        for deliver in results:
+            try:
+                deliver()
+            except Exception:
+                _log.exception("what is done with a result failed")

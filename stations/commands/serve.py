@@ -13,8 +13,13 @@ import typer
 if TYPE_CHECKING:
     from caster.app import Caster
     from caster.config import Config
+    from caster.solving import Carriers
 
 __all__ = ["serve"]
+
+_SWITCH_S = 0.0005
+"""How long a thread keeps Python's lock from others. With 5 ms, the default, solver threads that come back from a
+kernel wait for a busy event loop ten times in an epoch, and what the loop sends waits for them."""
 
 
 def serve(
@@ -38,6 +43,7 @@ def serve(
     from caster.memory import bound_heap
 
     bound_heap()
+    sys.setswitchinterval(_SWITCH_S)
 
     def read() -> "Config":
         return load_config(config, data_dir=data_dir, **{"listen.port": port, "listen.workers": workers})
@@ -55,8 +61,9 @@ async def _serve(settings: "Config", read: "Callable[[], Config]") -> None:
     from caster.services import PositioningService
     from caster.systemd import Notifier, inherited_sockets
 
-    warming = asyncio.create_task(_warm_up(up := asyncio.Event()), name="warm-up")
-    async with Caster(settings, [PositioningService()], inherited_sockets()) as caster:
+    service = PositioningService()
+    warming = asyncio.create_task(_warm_up(up := asyncio.Event(), service.carriers), name="warm-up")
+    async with Caster(settings, [service], inherited_sockets()) as caster:
         await caster.run_until_signal(read, lambda: _ready(caster, up), Notifier.from_environment())
         typer.echo("dipper: stopping", err=True)
     warming.cancel()
@@ -95,7 +102,7 @@ def _warm_up_loop() -> None:
     warm_up(loop_steps(), Console(stderr=True), notice="Compiling what moves the streams, once for this version.")
 
 
-async def _warm_up(up: asyncio.Event) -> None:
+async def _warm_up(up: asyncio.Event, carriers: "Carriers") -> None:
     """Once the service is up, compile what rovers will need in a process of its own, where that has not been done yet.
 
     Compiling takes the interpreter's lock, and memory; whoever needs a kernel later loads it in a moment. So a caster
@@ -109,7 +116,7 @@ async def _warm_up(up: asyncio.Event) -> None:
         sys.executable, "-m", "caster.warmup_steps", stdin=asyncio.subprocess.DEVNULL
     )
     try:
-        await process.wait()
+        carriers.compiled = await process.wait() == 0
     except asyncio.CancelledError:
         with suppress(ProcessLookupError):
             process.kill()

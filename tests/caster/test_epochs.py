@@ -73,6 +73,25 @@ def test_an_epoch_closes_with_its_last_message_once_the_stream_has_shown_that_it
     assert [len(feed(assembler, group)) for group in groups] == [0, 1, 2, 1]
 
 
+def test_the_first_epoch_of_a_live_stream_closes_with_the_message_after_which_no_more_follow():
+    assembler = EpochAssembler(TIME_NS)
+    for second in range(4):
+        epochs = [e for f in frames(an_epoch(second)) for e in assembler.push(f, TIME_NS + second * NS)]
+        assert [(epoch.time_ns - TIME_NS) / NS for epoch in epochs] == [second]
+    assert assembler.counters.late == 0
+
+
+def test_a_live_stream_that_was_wrongly_taken_at_its_word_is_not_again():
+    """The second of three messages says that it is the last."""
+    assembler, counts = EpochAssembler(TIME_NS), []
+    for second in range(4):
+        group = frames(an_epoch(second, "G05-1C E11-1C C21-2I"))
+        marked = [with_bit(frame, multiple) for frame, multiple in zip(group, (True, False, True), strict=True)]
+        counts += [len(e) for f in marked for e in assembler.push(f, TIME_NS + second * NS)]
+    assert counts == [2, 3, 3, 3]
+    assert assembler.counters.late == 1
+
+
 @pytest.mark.parametrize("multiple", [True, False])
 def test_a_sender_that_never_uses_the_multiple_message_bit_loses_nothing(multiple):
     stream = [with_bit(frame, multiple) for second in range(5) for frame in frames(an_epoch(second))]

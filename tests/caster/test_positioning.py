@@ -7,16 +7,20 @@ import struct
 import numpy as np
 import pytest
 
+from bench.accuracy import SETS
+from bench.streams import live_streams
 from caster.codec import nmea
-from caster.positioning import AGE_MAX_S
 from caster.services import PositioningService
+from caster.solving import AGE_MAX_S
 from caster.warmup import warm_up
-from caster.warmup_steps import service_steps
-from tests.recordings import STROMLO_ROVER_ECEF_M, errors_enu_m, messages, stromlo
+from caster.warmup_steps import load_carriers, service_steps
+from solver.kernels.geodesy import ecef_from_geodetic
+from tests.recordings import NAGOYA_ROVER_ECEF_M, STROMLO_ROVER_ECEF_M, epochs_of, errors_enu_m, messages, stromlo
 
 MOUNTS = [
     {"name": "FIX", "kind": "fix", "open": True},
     {"name": "ROVER1", "kind": "fix", "open": True},
+    {"name": "PUBLIC", "kind": "fix", "open": True, "accuracy": "sub-metre"},
     {"name": "BASE"},
 ]
 EPOCHS = 60
@@ -25,7 +29,7 @@ PACE_S = 0.01
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm():
-    warm_up(service_steps())
+    warm_up({**service_steps(), "carriers": load_carriers})
 
 
 @pytest.fixture
@@ -87,6 +91,99 @@ async def test_a_rover_gets_differential_positions_on_the_connection_that_it_upl
     assert all(gga.diffStation == 0 and gga.diffAge <= AGE_MAX_S for gga in messages(data, "GGA") if gga.quality == 2)
     assert {line[3:6].decode() for line in data.split(b"\r\n") if line} == set(nmea.KINDS)
     assert positions.engine.workers.failed == 0
+
+
+def nagoya():
+    """Base and rover a metre apart, RTCM made of RINEX, all systems."""
+    streams = live_streams(SETS[0])
+    return streams.base, streams.rover
+
+
+@pytest.mark.parametrize(("recordings", "truth"), [("nagoya", NAGOYA_ROVER_ECEF_M), ("stromlo", STROMLO_ROVER_ECEF_M)])
+async def test_a_rover_near_a_station_is_right_to_centimetres(service, positions, shared_data, recordings, truth):
+    positions.carriers.compiled = True
+    pair = nagoya() if recordings == "nagoya" else [stromlo(shared_data, name) for name in ("STR17", "STR24")]
+    base, rover = await service.feed("BASE"), await follow(service, "FIX")
+    await replay([base, rover], pair, 120)
+    (track,) = service.caster.mountpoints.get("FIX").tracks.values()
+    data = await sentences_until(service, rover, lambda: track, 115)
+    qualities = [gga.quality for gga in messages(data, "GGA")]
+    first = qualities.index(4)
+    assert first < 40 and np.mean([quality == 4 for quality in qualities[first:]]) > 0.5  # else there was no time
+    errors = errors_enu_m(data, truth, quality=4)
+    assert np.percentile(np.hypot(errors[:, 0], errors[:, 1]), 95) < 0.02
+    assert np.percentile(np.abs(errors[:, 2]), 95) < 0.06  # types of antennas
+    assert all(gga.HDOP > 0 and 0 <= gga.diffAge <= AGE_MAX_S for gga in messages(data, "GGA") if gga.quality == 4)
+    assert positions.engine.workers.failed == 0
+
+
+async def test_a_car_in_a_city_is_fixed_where_it_was(service, positions, shared_data):
+    """Shanghai, a virtual station's stream; the reference is good to 4 cm."""
+    positions.carriers.compiled = True
+    folder = shared_data / "shanghai-car-vrs"
+    pair = [epochs_of(folder / name) for name in ("base-vrs.rtcm3.xz", "rover.rtcm3.xz")]
+    rows = np.genfromtxt(folder / "reference_trajectory.csv", delimiter=",", skip_header=1)
+    truth = {round(row[1] - 18.0, 2) % 86400: row[2:5] for row in rows}  # leap seconds: GGA tells UTC
+    base, rover = await service.feed("BASE"), await follow(service, "FIX")
+    await replay([base, rover], pair, 200)
+    (track,) = service.caster.mountpoints.get("FIX").tracks.values()
+    data = await sentences_until(service, rover, lambda: track, 190)
+    fixed = [gga for gga in messages(data, "GGA") if gga.quality == 4]
+    errors = []
+    for gga in fixed:
+        second = gga.time.hour * 3600 + gga.time.minute * 60 + gga.time.second
+        place = ecef_from_geodetic(np.radians(gga.lat), np.radians(gga.lon), float(gga.alt + gga.sep))
+        if second in truth:
+            errors.append(np.linalg.norm(place - truth[second]))
+    assert len(errors) > 80
+    assert np.percentile(errors, 95) < 0.25
+
+
+async def test_a_mountpoint_for_the_public_gives_no_centimetres(service, positions, shared_data):
+    positions.carriers.compiled = True
+    base, rover = await service.feed("BASE"), await follow(service, "PUBLIC")
+    await replay([base, rover], nagoya())
+    (track,) = service.caster.mountpoints.get("PUBLIC").tracks.values()
+    data = await sentences_until(service, rover, lambda: track, EPOCHS - 5)
+    assert {gga.quality for gga in messages(data, "GGA")} <= {0, 1, 2}
+    assert len(errors_enu_m(data, NAGOYA_ROVER_ECEF_M, quality=2)) > EPOCHS / 3
+
+
+async def test_a_rover_that_is_shed_gets_positions_by_its_codes_and_centimetres_again_later(
+    service, positions, shared_data
+):
+    positions.carriers.compiled = True
+    base, rover = await service.feed("BASE"), await follow(service, "FIX")
+    recordings, mountpoint = nagoya(), service.caster.mountpoints.get("FIX")
+    parts = [[recording[first : first + 40] for recording in recordings] for first in (0, 40, 80)]
+    await replay([base, rover], parts[0])
+    (track,) = mountpoint.tracks.values()
+    await answered(service, lambda: track, 36)
+    positions.shedding.shed.add(track)
+    positions.shedding.look = lambda: None
+    assert mountpoint.shed == 1
+    await rover.reader.read(1 << 20)
+    await replay([base, rover], parts[1])
+    await answered(service, lambda: track, 76)
+    await asyncio.sleep(0.05)
+    data = await rover.reader.read(1 << 20)
+    assert {gga.quality for gga in messages(data, "GGA")[2:]} == {2}
+    errors = errors_enu_m(data, NAGOYA_ROVER_ECEF_M, quality=2)
+    assert np.percentile(np.hypot(errors[:, 0], errors[:, 1]), 95) < 1.0
+    positions.shedding.shed.clear()
+    await replay([base, rover], parts[2])
+    await answered(service, lambda: track, 116)
+    await asyncio.sleep(0.05)
+    assert messages(await rover.reader.read(1 << 20), "GGA")[-1].quality == 4
+    assert mountpoint.hasty > 20 and mountpoint.shed == 0
+
+
+async def test_until_kernels_are_there_rovers_get_positions_by_codes(service, positions, shared_data):
+    base, rover = await service.feed("BASE"), await follow(service, "FIX")
+    await replay([base, rover], nagoya())
+    (track,) = service.caster.mountpoints.get("FIX").tracks.values()
+    data = await sentences_until(service, rover, lambda: track, EPOCHS - 5)
+    assert {gga.quality for gga in messages(data, "GGA")} <= {1, 2}
 
 
 async def test_without_a_station_a_rover_is_positioned_by_its_own_ephemerides(service, shared_data):
