@@ -157,7 +157,7 @@ class Track:
 
     def _effort(self) -> Effort:
         """What is to be made of the next epoch."""
-        if not self._by_carriers or not self._carriers.are_ready:
+        if not self._by_carriers or not self._carriers.are_ready():
             return Effort.CODES
         return Effort.HASTE if self in self._shedding.shed else Effort.CARRIERS
 

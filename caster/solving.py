@@ -67,9 +67,8 @@ class Carriers:
         self._are_loaded = False
         self._own = threading.local()
 
-    @property
     def are_ready(self) -> bool:
-        """Whether the kernels are there; where they are compiled, they will be in a moment."""
+        """Whether the kernels are there; the first to ask lets a thread load them, once they are compiled."""
         if self.compiled and not self._is_loading:
             self._is_loading = True
             self._workers.submit("kernels", self._load, self._on_loaded)

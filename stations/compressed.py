@@ -24,8 +24,11 @@ _THREADS: Final = min(max((os.cpu_count() or 1) - 1, 1), 2)
 """Beside the one that loads the solver meanwhile, which takes as long as two large files do."""
 _CRINEX_LABEL: Final = b"CRINEX VERS   / TYPE"
 _MAX_HEAD: Final = 80
-_GZIP: Final = 16 + zlib.MAX_WBITS
+_GZIP_BITS: Final = 16 + zlib.MAX_WBITS
 """As zlib names streams with gzip's head."""
+_GZIP: Final = b"\x1f\x8b"
+_XZ: Final = b"\xfd7zXZ\x00"
+_BZIP2: Final = b"BZh"
 _CATCHING: Final = threading.Lock()
 """Python catches warnings for all threads at once."""
 
@@ -120,22 +123,17 @@ def _uncompress(data: bytes, _: list[str]) -> bytes:
     return ncompress.decompress(data)  # type: ignore[no-any-return]
 
 
-def _streams(begin: Callable[[], Any], data: bytes) -> bytes:
-    """The content of compressed streams, one after the other; what follows the first and is none is left out.
+def _streams(begin: Callable[[], Any], magic: bytes, data: bytes) -> bytes:
+    """The content of compressed streams, one after the other; padding behind them is left out.
 
     Each is undone by one call, during which other threads run; Python's own files would ask for the interpreter again
     after every 8 kB.
     """
     parts: list[bytes] = []
     room = BYTES_MAX + 1
-    while data and room:
+    while data.startswith(magic) and room:
         stream = begin()
-        try:
-            parts.append(stream.decompress(data, room))
-        except (OSError, lzma.LZMAError, zlib.error):
-            if parts:
-                break
-            raise
+        parts.append(stream.decompress(data, room))
         room -= len(parts[-1])
         if not stream.eof and room:
             raise EOFError("it ends in the midst of its data")
@@ -153,9 +151,9 @@ def _unzip(data: bytes, _: list[str]) -> bytes:
 
 
 _OPENERS: Final[dict[bytes, Opener]] = {
-    b"\x1f\x8b": lambda data, _: _streams(lambda: zlib.decompressobj(_GZIP), data),
-    b"\xfd7zXZ\x00": lambda data, _: _streams(lzma.LZMADecompressor, data),
-    b"BZh": lambda data, _: _streams(bz2.BZ2Decompressor, data),
+    _GZIP: lambda data, _: _streams(lambda: zlib.decompressobj(_GZIP_BITS), _GZIP, data),
+    _XZ: lambda data, _: _streams(lzma.LZMADecompressor, _XZ, data),
+    _BZIP2: lambda data, _: _streams(bz2.BZ2Decompressor, _BZIP2, data),
     b"PK\x03\x04": _unzip,
     b"\x1f\x9d": _uncompress,
 }

@@ -24,7 +24,7 @@ from solver.model import Fix, Quality
 from solver.quality import enu_covariance
 from solver.timescale import DAY_NS, NS, from_datetime, from_week, to_datetime, week_and_tow
 
-__all__ = ["CSV_COLUMNS", "Solution", "csv_header", "csv_line", "pos_header", "pos_line", "pos_lines", "read_pos"]
+__all__ = ["CSV_COLUMNS", "Solution", "csv_header", "csv_line", "pos_header", "pos_lines", "read_pos"]
 
 _COLUMNS: Final = (
     "%  GPST                  latitude(deg) longitude(deg)  height(m)   Q  ns   sdn(m)   sde(m)   sdu(m)"
@@ -74,7 +74,7 @@ def pos_header(
         program: Name and version.
         inputs: Names of the files that the solution is of.
         span_ns: First and last epoch, GPST.
-        velocity: Whether `pos_line` is going to write velocities.
+        velocity: Whether `pos_lines` is going to write velocities.
     """
     lines = [f"% program   : {program}", *(f"% inp file  : {name}" for name in inputs)]
     for label, time_ns in zip(("start", "end  "), span_ns or (), strict=False):
@@ -84,11 +84,6 @@ def pos_header(
         lines.append(f"% obs {label} : {date} GPST (week{week:04d} {tow_s:8.1f}s)")
     lines += ["%", f"% (lat/lon/height=WGS84/ellipsoidal,{_QUALITIES})"]
     return "\n".join([*lines, _COLUMNS + (_VELOCITY_COLUMNS if velocity else "")]) + "\n"
-
-
-def pos_line(fix: Fix, *, velocity: bool = False) -> str:
-    """One epoch's line; empty where the fix has no position."""
-    return pos_lines([fix], velocity=velocity)
 
 
 def pos_lines(fixes: Sequence[Fix], *, velocity: bool = False) -> str:

@@ -10,14 +10,12 @@ from typing import Final
 import numpy as np
 
 from solver.jit import part
-from solver.kernels.fixing import COUNT, NORM, WHOLE_MIN
+from solver.kernels.fixing import COUNT, FAR_S, NORM, WHOLE_MIN
 from solver.kernels.linalg import cholesky, cholesky_solve
 from solver.kernels.rover import Filter, Record, Work
 
 __all__ = ["starts_anew"]
 
-CLOSE_S: Final = 5.0
-"""Epochs further apart share no multipath, and antennas in a valley belie their filters in each."""
 BELIED: Final = 10.0
 """Mean square of how far the best integers beside those held lie off, in units of the float solution's variances. More
 than that lasted for two epochs at most beside right ones."""
@@ -40,7 +38,7 @@ def starts_anew(is_fixed: bool, holds: bool, known: Record, now: Record, filter_
         filter_: Updated with it.
         work: With the position of its codes, and the report on its integers.
     """
-    close = now.dt_s <= CLOSE_S
+    close = now.dt_s <= FAR_S  # antennas in a valley belie their filters in each of those further apart
     belied = close and holds and work.report[COUNT] >= WHOLE_MIN and work.report[NORM] > BELIED * work.report[COUNT]
     known.belied = known.belied + 1 if belied else 0
     square = _square_to_codes(now, filter_, work) if close else 0.0

@@ -37,8 +37,9 @@ WHOLE_MIN: Final = 4
 """Fewest ambiguities that are fixed as a whole."""
 NODES_MAX: Final = 20_000
 FAR_S: Final = 5.0
+"""Epochs further apart share little multipath."""
 FAR_EPOCHS: Final = 10
-CLOSE_S: Final = 1.0
+HELD_S: Final = 1.0
 """Close epochs' integers are held after a second and two epochs: the few wrong ones that pass the test do not pass it
 twice. Between epochs further apart a carrier may turn unnoticed, so integers have to prove themselves."""
 
@@ -48,7 +49,7 @@ def held_after(dt_s: float) -> int:
     """For how many epochs running integers must have been accepted before they are held, where epochs are dt apart."""
     if dt_s > FAR_S:
         return FAR_EPOCHS
-    epochs: int = round(CLOSE_S / max(dt_s, 0.05))
+    epochs: int = round(HELD_S / max(dt_s, 0.05))
     return 1 + max(1, epochs)
 
 

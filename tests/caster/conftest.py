@@ -12,7 +12,7 @@ import pytest
 from caster.accounts import Account, hash_password
 from caster.app import Caster
 from caster.app import Service as CasterService
-from caster.codec.ntrip import Credentials
+from caster.codec.ntrip import Credentials, get_request
 from caster.codec.rtcm import make_frame
 from caster.config import Config, load_config
 from caster.database import Database
@@ -86,6 +86,15 @@ class Service:
         """A version 1 base station that has been let in."""
         peer = await self.connect(f"SOURCE {password} /{mount}\r\n\r\n".encode())
         assert await peer.until(b"\r\n\r\n") == b"ICY 200 OK\r\n\r\n"
+        return peer
+
+    async def follow(self, mount: str = "M", version: int = 1) -> Peer:
+        """A rover that follows a mount."""
+        peer = await self.connect(get_request(mount, "caster", version=version, credentials=ROVER))
+        await peer.until(b"\r\n\r\n")
+        mountpoint = self.caster.mountpoints.get(mount)
+        assert mountpoint is not None
+        await self.wait(lambda: len(mountpoint.mount) > 0)
         return peer
 
     async def ended(self, kind: str, reason: str, count: int = 1) -> None:

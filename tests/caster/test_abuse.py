@@ -19,16 +19,6 @@ WRONG = get_request("M", "caster", version=2, credentials=Credentials("rover", "
 RIGHT = get_request("M", "caster", version=2, credentials=ROVER)
 
 
-async def rover_of(service: Service, mount: str = "M") -> Peer:
-    """A rover that follows a mount."""
-    rover = await service.connect(get_request(mount, "caster", version=1, credentials=ROVER))
-    await rover.until(b"\r\n\r\n")
-    mountpoint = service.caster.mountpoints.get(mount)
-    assert mountpoint is not None
-    await service.wait(lambda: len(mountpoint.mount) > 0)
-    return rover
-
-
 async def ask_quietly(service: Service, data: bytes) -> bytes:
     """The answer, or what came of it before the connection was cut."""
     try:
@@ -71,7 +61,7 @@ async def test_the_ban_is_in_the_database_and_a_lifted_one_lets_in_again(start: 
 async def test_an_operator_s_ban_ends_sessions_and_an_automatic_one_does_not(start: StartService) -> None:
     service = await start(**UNTRUSTED, **{"bans.refresh_s": 0.02, "bans.bad_requests": 1})
     await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     for _ in range(3):  # with two sessions open, the third is one too many
         await ask_quietly(service, b"GARBAGE\r\n\r\n")
     await service.wait(lambda: service.caster.bans.find("127.0.0.1") is not None)
@@ -134,7 +124,7 @@ async def test_a_storm_of_guesses_lets_another_address_log_in_between(start: Sta
 async def test_a_connection_flood_from_one_address_is_limited_and_banned(start: StartService) -> None:
     service = await start(**UNTRUSTED, **{"limits.connections_per_address": 5, "bans.floods": 20})
     source = await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     peers = [await service.connect() for _ in range(3)]
     for _ in range(70):  # two sessions, so three times the limit
         await ask_quietly(service, b"")
@@ -186,7 +176,7 @@ async def test_slowloris_is_cut_off_by_the_head_time_out(start: StartService) ->
 
 async def test_a_tls_hello_and_a_port_scan_are_no_reason_to_forget_the_others(service: Service) -> None:
     source = await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     for garbage in (b"\x16\x03\x01\x02\x00\x01", b"\x00" * 100, b"\xff\xfe\r\n\r\n", b"SSH-2.0-x\r\n", b""):
         peer = await service.connect(garbage)
         await peer.close()
@@ -197,7 +187,7 @@ async def test_a_tls_hello_and_a_port_scan_are_no_reason_to_forget_the_others(se
 @pytest.mark.parametrize("garbage", [bytes(range(256)) * 64, b"\xd3" * 20_000, b"\xb5b" * 5000, b"GGA," * 5000])
 async def test_binary_garbage_upstream_is_swallowed(service: Service, garbage: bytes) -> None:
     source = await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     for _ in range(10):
         await rover.send(garbage)
     await source.send(FRAMES)
@@ -208,7 +198,7 @@ async def test_ten_hertz_of_nmea_costs_a_stream_nothing(service: Service) -> Non
     gga = b"$GPGGA,092725.00,4717.11399,N,00833.91590,E,1,08,1.01,499.6,M,48.0,M,,*5B\r\n"
     rest = b"$GPRMC,092725.00,A,4717.11437,N,00833.91522,E,0.004,77.52,091202,,,A*57\r\n" * 9
     source = await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     for _ in range(600):  # a minute of it at once
         rover.writer.write(gga + rest)
     await rover.writer.drain()
@@ -220,7 +210,7 @@ async def test_ten_hertz_of_nmea_costs_a_stream_nothing(service: Service) -> Non
 
 async def test_a_storm_of_sources_for_one_mount_lets_one_in_and_disturbs_it_never(service: Service) -> None:
     source = await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     answers = []
     for k in range(20):
         answers.append(await service.ask(b"SOURCE pa ss /M\r\n\r\n" + FRAMES))
@@ -259,7 +249,7 @@ async def test_a_full_disk_stops_no_stream_and_what_waited_is_written_later(star
     gga = b"$GPGGA,092725.00,4717.11399,N,00833.91590,E,1,08,1.01,499.6,M,48.0,M,,*5B\r\n"
     rovers = []
     for _ in range(60):  # more than what a page holds
-        rover = await rover_of(service)
+        rover = await service.follow()
         await rover.send(gga)
         rovers.append(rover)
     await service.wait(lambda: len(positions._waiting) == 60)
@@ -282,7 +272,7 @@ async def test_a_wall_clock_that_jumps_ends_no_session_and_loses_no_frame(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     present_ns = time.time_ns
     for day in (0, 1, -1, 365, -20 * 365):
         offset_ns = day * 86_400 * 10**9

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caster import fanin
-from caster.codec.ntrip import encode_chunk, get_request, post_request
+from caster.codec.ntrip import encode_chunk, post_request
 from caster.fanin import RECEIVED_AT_ONCE, Fanin
-from tests.caster.conftest import PATIENCE_S, ROVER, STATION, Peer, Service, StartService, frame
+from tests.caster.conftest import PATIENCE_S, STATION, Peer, Service, StartService, frame
 from tests.caster.test_hangups import reset
 
 FRAMES = frame(1006) + frame(1077) + frame(1127)
@@ -239,19 +239,10 @@ def test_bytes_in_any_splits_stay_each_stations_own_and_in_order(pieces: list[tu
 # ----- the same in the service
 
 
-async def rover_of(service: Service, mount: str = "M") -> Peer:
-    rover = await service.connect(get_request(mount, "caster", version=1, credentials=ROVER))
-    await rover.until(b"\r\n\r\n")
-    mountpoint = service.caster.mountpoints.get(mount)
-    assert mountpoint is not None
-    await service.wait(lambda: len(mountpoint.mount) > 0)
-    return rover
-
-
 @pytest.mark.parametrize("size", [1, 3, 7, len(FRAMES) - 1])
 async def test_a_station_that_sends_in_odd_splits_is_relayed_in_whole_frames(service: Service, size: int) -> None:
     source = await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     assert len(service.caster.server.fanin) == 1
     for start in range(0, len(FRAMES), size):
         await source.send(FRAMES[start : start + size])
@@ -261,7 +252,7 @@ async def test_a_station_that_sends_in_odd_splits_is_relayed_in_whole_frames(ser
 
 async def test_a_station_that_closes_is_ended_by_itself_and_its_last_frames_are_relayed(service: Service) -> None:
     source = await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     await source.send(FRAMES)
     await source.close()
     assert await rover.read(len(FRAMES)) == FRAMES
@@ -281,7 +272,7 @@ async def test_a_station_that_is_reset_has_lost_its_connection(service: Service)
 async def test_after_a_take_over_only_the_new_connection_is_heard(start: StartService) -> None:
     service = await start(**{"limits.takeover_s": 0.0})
     old = await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     new = await service.feed()
     await service.ended("source", "taken over")
     old.writer.write(frame(1005))
@@ -304,7 +295,7 @@ async def test_a_station_that_is_sent_away_is_heard_no_more(service: Service) ->
 async def test_a_chunked_station_is_received_with_the_others(service: Service) -> None:
     source = await service.connect(post_request("M", "caster", credentials=STATION, chunked=True))
     await source.until(b"\r\n\r\n")
-    rover = await rover_of(service)
+    rover = await service.follow()
     assert len(service.caster.server.fanin) == 1
     chunks = encode_chunk(FRAMES)
     for start in range(0, len(chunks), 11):
@@ -333,7 +324,7 @@ async def test_a_station_by_tls_reads_by_its_transport(start: StartService, tmp_
     service.stack.push_async_callback(source.close)
     await source.send(f"SOURCE {STATION.password} /M\r\n\r\n".encode())
     await source.until(b"\r\n\r\n")
-    rover = await rover_of(service)
+    rover = await service.follow()
     await source.send(FRAMES)
     assert await rover.read(len(FRAMES)) == FRAMES
     assert len(service.caster.server.fanin) == 0
@@ -342,6 +333,6 @@ async def test_a_station_by_tls_reads_by_its_transport(start: StartService, tmp_
 async def test_what_sticks_to_a_stations_request_comes_first(service: Service) -> None:
     source = await service.connect(f"SOURCE {STATION.password} /OPEN\r\n\r\n".encode() + FRAMES[:30])
     await source.until(b"\r\n\r\n")
-    rover = await rover_of(service, "OPEN")
+    rover = await service.follow("OPEN")
     await source.send(FRAMES[30:])
     assert (await rover.read(len(FRAMES)))[-len(FRAMES) :].endswith(frame(1127))

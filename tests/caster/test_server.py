@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from caster.codec.ntrip import Credentials, encode_chunk, get_request, parse_table, post_request
 from caster.server import Server
-from tests.caster.conftest import OTHER_STATION, ROVER, STATION, Peer, Service, StartService, frame
+from tests.caster.conftest import OTHER_STATION, ROVER, STATION, Service, StartService, frame
 
 FRAMES = frame(1006) + frame(1077) + frame(1127)
 GGA = b"$GPGGA,092725.00,4717.11399,N,00833.91590,E,1,08,1.01,499.6,M,48.0,M,,*5B\r\n"
@@ -64,15 +64,6 @@ async def test_quirk_05_an_empty_password_is_refused(service: Service) -> None:
     assert await service.ask(b"SOURCE  /M\r\n\r\n") == b"ERROR - Bad Password\r\n\r\n"
 
 
-async def rover_of(service: Service, mount: str = "M", version: int = 1) -> Peer:
-    rover = await service.connect(get(mount, version))
-    await rover.until(b"\r\n\r\n")
-    mountpoint = service.caster.mountpoints.get(mount)
-    assert mountpoint is not None
-    await service.wait(lambda: len(mountpoint.mount) > 0)
-    return rover
-
-
 @pytest.mark.parametrize("chunked", [True, False])
 @pytest.mark.parametrize("lines", ["", "Content-Length: 0\r\n", "Content-Length: 999999999999\r\n"])
 async def test_quirk_06_a_post_is_taken_chunked_or_not(service: Service, chunked: bool, lines: str) -> None:
@@ -84,7 +75,7 @@ async def test_quirk_06_a_post_is_taken_chunked_or_not(service: Service, chunked
     source = await service.connect(head.encode())
     answer = await source.until(b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\nNtrip-Version: Ntrip/2.0\r\n")
-    rover = await rover_of(service)
+    rover = await service.follow()
     for part in (FRAMES[:7], FRAMES[7:]):
         await source.send(encode_chunk(part) if chunked else part)
     assert await rover.read(len(FRAMES)) == FRAMES
@@ -156,7 +147,7 @@ async def test_quirk_09_a_tls_hello_on_the_plain_port_is_closed_and_counted(serv
 
 async def test_quirk_09_reconnects_and_port_scans_cost_nobody_anything(service: Service) -> None:
     source = await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     for _ in range(50):
         peer = await service.connect()
         peer.writer.transport.abort()
@@ -195,7 +186,7 @@ async def test_quirk_11_a_password_with_a_colon_opens_and_case_of_mounts_matters
 
 async def test_quirk_12_a_version_1_stream_begins_with_icy_and_a_blank_line(service: Service) -> None:
     source = await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     await source.send(FRAMES)
     assert await rover.read(len(FRAMES)) == FRAMES
 
@@ -254,7 +245,7 @@ async def test_quirk_16_the_table_has_its_exact_length_and_end(service: Service,
 
 async def test_quirk_17_the_last_station_messages_come_at_connect(service: Service) -> None:
     source = await service.feed()
-    first = await rover_of(service)
+    first = await service.follow()
     await source.send(FRAMES + frame(1033))
     await first.read(len(FRAMES + frame(1033)))
     late = await service.connect(get("M"))
@@ -286,7 +277,7 @@ async def test_quirk_19_the_same_account_takes_over_from_a_silent_connection(sta
     dead = await service.feed()
     answer = await service.ask(f"SOURCE {OTHER_STATION.password} /M\r\n\r\n".encode())
     assert answer == b"ERROR - Mount Point Taken or Invalid\r\n\r\n"
-    rover = await rover_of(service)
+    rover = await service.follow()
     fresh = await service.feed()
     assert await dead.all() == b""
     await fresh.send(FRAMES)
@@ -339,7 +330,7 @@ async def test_quirk_21_and_22_a_client_that_never_reads_stalls_nobody_and_sees_
 
 
 async def test_quirk_22_rovers_that_come_and_go_leave_the_others_stream_whole(service: Service) -> None:
-    source, steady = await service.feed(), await rover_of(service)
+    source, steady = await service.feed(), await service.follow()
     sent = [frame(1077, struct.pack(">I", number) + bytes(300)) for number in range(200)]
     for number, data in enumerate(sent):
         passer = await service.connect(get("M", 1 + number % 2))
@@ -460,13 +451,13 @@ async def test_connections_are_limited_in_all_and_per_address(start: StartServic
 async def test_a_session_limit_counts_only_open_sessions(service: Service) -> None:
     source = await service.feed()
     await service.caster.store.change("rover", max_sessions=1)
-    rover = await rover_of(service)
+    rover = await service.follow()
     assert (await service.ask(get("M", 2))).startswith(b"HTTP/1.1 403 ")
     await rover.close()
     while not service.caster.server.counters.ended.total():
         await source.send(FRAMES)  # a send tells a client that has gone from one that has half-closed
         await asyncio.sleep(0.01)
-    await rover_of(service)
+    await service.follow()
 
 
 async def test_an_account_that_has_expired_or_is_disabled_is_told_so(service: Service) -> None:
@@ -482,7 +473,7 @@ async def test_an_account_that_has_expired_or_is_disabled_is_told_so(service: Se
 async def test_a_rover_that_closes_later_has_gone(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("caster.session._HALF_CLOSE_S", 0.0)
     await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     await rover.close()
     await service.ended("rover", "closed by the client")
 
@@ -490,7 +481,7 @@ async def test_a_rover_that_closes_later_has_gone(service: Service, monkeypatch:
 async def test_stopping_closes_everybody_in_form(start: StartService) -> None:
     service = await start()
     await service.feed()
-    rover = await rover_of(service)
+    rover = await service.follow()
     server: Server = service.caster.server
     await server.stop()
     assert await rover.all() == b""

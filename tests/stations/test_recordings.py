@@ -76,6 +76,28 @@ def test_a_damaged_archive_is_named(packer: Callable[[bytes], bytes], tmp_path: 
         read_plain(path)
 
 
+STREAMS = [gzip.compress, lzma.compress, bz2.compress]
+
+
+@pytest.mark.parametrize("packer", STREAMS)
+def test_streams_one_after_the_other_are_read_whole_and_padding_behind_them_left_out(
+    packer: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "hours"
+    path.write_bytes(packer(b"first ") + packer(b"second") + bytes(64))
+    assert read_plain(path) == b"first second"
+
+
+@pytest.mark.parametrize("packer", STREAMS)
+def test_a_damaged_stream_behind_a_whole_one_is_not_left_out_silently(
+    packer: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    path, second = tmp_path / "hours", packer(b"second" * 100)
+    path.write_bytes(packer(b"first ") + second[: len(second) // 2])
+    with pytest.raises(SourceError, match="hours: damaged compressed file"):
+        read_plain(path)
+
+
 @pytest.mark.parametrize("data", [b"", b"hello\n", b"$GPGGA,,,*00\r\n" * 50])
 def test_what_is_no_recording_is_named(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "odd"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caster.codec.solution import csv_header, csv_line, pos_header, pos_line, read_pos
+from caster.codec.solution import csv_header, csv_line, pos_header, pos_lines, read_pos
 from caster.errors import FormatError
 from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.model import Fix, Quality
@@ -43,28 +43,28 @@ def test_a_line_has_rtklibs_columns_and_widths() -> None:
         ecef[axis] = float(POSITION[axis])
     rtklib.ecef2pos(ecef, geodetic)
     assert [np.degrees(geodetic[0]), np.degrees(geodetic[1])] == pytest.approx([35.33932564, 139.52217394], abs=1e-9)
-    assert pos_line(a_fix()) == (
+    assert pos_lines([a_fix()]) == (
         "2021/03/19 12:00:00.000   35.339325640  139.522173940    65.6676   1  12"
         "   0.3000   0.2000   0.5000  -0.1000   0.0500   0.0200   1.50   12.3\n"
     )
 
 
 def test_velocity_columns_follow_when_asked_for() -> None:
-    header, line = pos_header("x", [], velocity=True), pos_line(a_fix(), velocity=True)
+    header, line = pos_header("x", [], velocity=True), pos_lines([a_fix()], velocity=True)
     assert header.splitlines()[-1].split()[-9:-6] == ["vn(m/s)", "ve(m/s)", "vu(m/s)"]
     assert line.split()[15:21] == ["2.00000", "1.00000", "3.00000", "0.03000", "0.02000", "0.05000"]
 
 
 def test_an_epoch_without_a_position_has_no_line() -> None:
-    assert pos_line(Fix(TIME_NS, Quality.NONE, "three satellites")) == ""
+    assert pos_lines([Fix(TIME_NS, Quality.NONE, "three satellites")]) == ""
 
 
 def test_a_time_is_rounded_as_a_whole() -> None:
-    assert pos_line(a_fix(time_ns=TIME_NS - 1)).startswith("2021/03/19 12:00:00.000")
+    assert pos_lines([a_fix(time_ns=TIME_NS - 1)]).startswith("2021/03/19 12:00:00.000")
 
 
 def test_what_is_written_is_read() -> None:
-    text = pos_header("dipper 0.1", ["a.obs"], (TIME_NS, TIME_NS + NS)) + pos_line(a_fix()) + pos_line(a_fix())
+    text = pos_header("dipper 0.1", ["a.obs"], (TIME_NS, TIME_NS + NS)) + pos_lines([a_fix()] * 2)
     solution = read_pos(text)
     assert solution.time_ns.tolist() == [TIME_NS] * 2
     np.testing.assert_allclose(solution.position_ecef_m, [POSITION] * 2, atol=2e-4)
@@ -105,6 +105,6 @@ def test_csv_has_a_value_or_nothing_in_each_column() -> None:
 @given(st.lists(st.text(alphabet="0123456789.-/: %xe,n\t", max_size=60), max_size=4), st.integers(0, 200))
 def test_any_text_is_read_or_refused_by_line(lines: list[str], cut: int) -> None:
     try:
-        read_pos("\n".join([pos_line(a_fix())[:cut], *lines]))
+        read_pos("\n".join([pos_lines([a_fix()])[:cut], *lines]))
     except FormatError as error:
         assert str(error).startswith("line ")
