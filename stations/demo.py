@@ -61,6 +61,8 @@ _NAVIGATION_FILE: Final = "CARD00ESP_R_20203340900_15H_MN.rnx"
 _REFERENCE_FILE: Final = "reference_trajectory.csv"
 _GPST_UTC_S: Final = leap_seconds(2134 * 604_800_000_000_000)
 _DAY_S: Final = 86_400
+_SINGLE: Final = 1
+"""GGA's quality of a position without a station."""
 _SOMEWHERE: Final = Place(41.6428, 2.3526, 251.5)
 """Where the second rover says that it is: where the car starts."""
 
@@ -174,8 +176,8 @@ class Answers:
 
     @property
     def corrected(self) -> int:
-        """Sentences with a differential position."""
-        return self.qualities[2]
+        """Sentences with a position by a station: differential, float or fixed."""
+        return sum(count for quality, count in self.qualities.items() if quality > _SINGLE)
 
     def distance_m(self, gga: Gga) -> float | None:
         """Horizontal distance of a position from the reference; None where either is not known."""

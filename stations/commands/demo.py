@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from caster.errors import SourceError
-from stations.commands.running import aside, run_to_end
+from stations.commands.running import aside, compile_apart, run_to_end
 
 if TYPE_CHECKING:
     import subprocess
@@ -76,12 +76,15 @@ async def _run(running: "Demo", console: "Console", seconds: float | None) -> No
                 helper.kill()
                 helper.wait()
         await running.start_peers()
+        compiling = asyncio.create_task(compile_apart(running.service.carriers, says=False), name="carriers")
         _say(console, "Station and rovers begin.")
         if not console.is_terminal:
             _say(console, *where_to_look(running))
         try:
             await _show(running, console, started_s, seconds)
         finally:  # Ctrl-C ends it as well
+            compiling.cancel()
+            await asyncio.wait([compiling])
             _say(console, *summary(running))
     await asyncio.to_thread(prune_cache)
 

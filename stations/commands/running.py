@@ -3,10 +3,15 @@
 import asyncio
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING
 
-__all__ = ["aside", "run_to_end"]
+if TYPE_CHECKING:
+    from caster.solving import Carriers
+
+__all__ = ["aside", "compile_apart", "run_to_end"]
 
 
 def run_to_end(work: Coroutine[None, None, None]) -> bool:
@@ -52,3 +57,26 @@ async def aside(work: Callable[[], object]) -> None:
 
     threading.Thread(target=run, name="aside", daemon=True).start()
     await done
+
+
+async def compile_apart(carriers: "Carriers", *, says: bool = True) -> None:
+    """Compile what rovers' carriers are followed with in a process of its own: that takes the interpreter's lock.
+
+    Args:
+        carriers: Told once the kernels are there.
+        says: Whether a progress bar is shown on stderr.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "caster.warmup_steps",
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=None if says else asyncio.subprocess.DEVNULL,
+    )
+    try:
+        carriers.compiled = await process.wait() == 0
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise

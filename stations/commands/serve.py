@@ -4,11 +4,12 @@ import asyncio
 import resource
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from stations.commands.running import compile_apart
 
 if TYPE_CHECKING:
     from caster.app import Caster
@@ -103,22 +104,13 @@ def _warm_up_loop() -> None:
 
 
 async def _warm_up(up: asyncio.Event, carriers: "Carriers") -> None:
-    """Once the service is up, compile what rovers will need in a process of its own, where that has not been done yet.
+    """Once the service is up, compile what rovers will need, where that has not been done yet.
 
-    Compiling takes the interpreter's lock, and memory; whoever needs a kernel later loads it in a moment. So a caster
-    that only passes streams on never holds the solver's code.
+    Whoever needs a kernel later loads it in a moment. So a caster that only passes streams on never holds the solver's
+    code.
     """
     from caster.memory import let_go
 
     await up.wait()
     let_go()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "caster.warmup_steps", stdin=asyncio.subprocess.DEVNULL
-    )
-    try:
-        carriers.compiled = await process.wait() == 0
-    except asyncio.CancelledError:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        raise
+    await compile_apart(carriers)
