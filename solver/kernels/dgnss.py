@@ -61,6 +61,7 @@ FILTER = np.dtype(
         ("trail", np.int16),  # rows of the trail
         ("base_time_ns", np.int64),  # of the corrections of the last epoch
         ("rest_s", np.float64),  # for how long it has stood still
+        ("since_s", np.float64),  # for how long its position has been followed
     ]
 )
 """What is known of a rover, beside the biases, the covariance and the trail."""
@@ -293,8 +294,9 @@ def _step(
     weight, place = np.empty(m), np.empty(m, np.int64)
     locks = (np.float64(np.float32(dt_s - _LOCK_TOLERANCE_S)), np.float64(np.float32(base_step_s - _LOCK_TOLERANCE_S)))
     times = np.array((dt_s, locks[0], locks[1], options[ACCELERATION_MPS2]))
-    scale, rest_s = (state[0].scale, state[0].rest_s) if is_known else (1.0, 0.0)
-    conditions = np.array((abs(time_ns - base_time_ns) * 1e-9, 0.0, scale, rest_s))
+    conditions = np.array((abs(time_ns - base_time_ns) * 1e-9, 0.0, 1.0, 0.0, 0.0))
+    if is_known:
+        conditions[2], conditions[3], conditions[4] = state[0].scale, state[0].rest_s, state[0].since_s
     share = state[0].share if is_known and not fresh else 0.0
     # A first position is solved for twice, since the start may be off by more than is linear to a millimetre.
     for _ in range(2 if fresh else 1):
@@ -384,6 +386,7 @@ def _note(
         state[0].position_ecef_m[axis] = point.position_ecef_m[axis]
         state[0].velocity_mps[axis] = point.velocity_ecef_mps[axis]
         speed2 += point.velocity_ecef_mps[axis] ** 2
+    state[0].since_s = state[0].since_s + elapsed_s if is_known and not fresh else 0.0
     state[0].rest_s = state[0].rest_s + elapsed_s if is_known and not fresh and speed2 < _REST_MPS**2 else 0.0
 
 
@@ -482,13 +485,16 @@ def _codes(
         biases[k] = bias_m[k] if k < len(bias_m) else 0.0
     for row in range(m):
         mu[row] = rows[row, MU]
-    a, y, sigma, common = np.zeros((m, len(unknowns))), np.empty(m), np.empty(m), np.empty((len(sat), 2))
-    code_rows(sat, first, model, rows, usable, place, biases, conditions, a, y, sigma, common)
     speed_mps = math.sqrt((velocity_mps[0] + x[3]) ** 2 + (velocity_mps[1] + x[4]) ** 2 + (velocity_mps[2] + x[5]) ** 2)
     memory_s = min(max(_MULTIPATH_M / max(speed_mps, _REST_MPS), _MULTIPATH_S_MIN), _MULTIPATH_S_MAX)
     if speed_mps < _REST_MPS:
         memory_s = max(memory_s, min(_REST_SHARE * conditions[3], _MULTIPATH_AT_REST_S))
     slow = (1.0 + 2.0 * memory_s / dt_s) / share if share > 0.0 else 1.0
+    how = np.array((conditions[0], conditions[1], conditions[2], 1.0))
+    if share > 0.0:  # what GLONASS's channels differ by stays, however often multipath has changed: it counts once
+        how[3] = math.sqrt(max(1.0, 0.5 * conditions[4] / memory_s))
+    a, y, sigma, common = np.zeros((m, len(unknowns))), np.empty(m), np.empty(m), np.empty((len(sat), 2))
+    code_rows(sat, first, model, rows, usable, place, biases, how, a, y, sigma, common)
     return _update(a, y, sigma, mu, first, common, slow, unknowns, x, covariance, weight)
 
 

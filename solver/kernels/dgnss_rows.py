@@ -27,7 +27,7 @@ CLOCK, CODE_BIASES = 3, 4
 """Unknowns of the codes: position, clock, biases."""
 BASE_SIGMA_M = 0.15
 GLONASS_SIGMA_M = 1.5
-"""Delays of codes differ from channel to channel: by 1.4 m RMS of 19 satellites between two u-blox M8P."""
+"""Delays of codes differ from channel to channel: by 1.4 m RMS of 19 satellites between two u-blox M8P. They stay."""
 _HUMIDITY = 0.5
 _ELEVATION_MIN = 0.1
 
@@ -188,8 +188,8 @@ def code_rows(
         usable: (m,).
         place: (m,) which bias is each row's; -1: none.
         bias_m: (b,) values that the biases' unknowns are corrections of.
-        how: Age of the corrections (s), distance to the base (m), factor of the codes' standard deviation; more is not
-            looked at.
+        how: Age of the corrections (s), distance to the base (m), factor of the codes' standard deviation, and of what
+            GLONASS's channels differ by.
         a: (m, CODE_BIASES + b) written where not zero.
         y: (m,) written.
         sigma: (m,) written; 0: not to be used.
@@ -199,7 +199,7 @@ def code_rows(
         sine = math.sin(_ELEVATION_MIN)
         if model[g, ELEVATION] > _ELEVATION_MIN:
             sine = math.sin(model[g, ELEVATION])
-        glonass = GLONASS_SIGMA_M if sat[g] // PRN_PER_SYSTEM == GLONASS else 0.0
+        glonass = GLONASS_SIGMA_M * how[3] if sat[g] // PRN_PER_SYSTEM == GLONASS else 0.0
         common[g, 0] = math.hypot(0.15 / sine, 0.01 * how[0]) + glonass + 2e-6 * how[1]
         common[g, 1] = 1e-3 + 2e-6 * how[1]
         for row in range(first[g], first[g + 1]):
