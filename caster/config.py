@@ -560,7 +560,7 @@ def load_config(path: Path | None = None, **overrides: Any) -> Config:
             it is.
 
     Raises:
-        ConfigError: The file cannot be read, or a key is wrong; the text names the file and every such key.
+        ConfigError: The file cannot be read, or a key is wrong; the text names the file and such keys.
     """
     values = _merge(_read_toml(path) if path else {}, _read_environment())
     for key, value in overrides.items():
@@ -569,7 +569,9 @@ def load_config(path: Path | None = None, **overrides: Any) -> Config:
     try:
         return Config(**values)
     except ValidationError as error:
-        raise ConfigError("\n".join([f"{path or 'the configuration'}:", *_lines(error)])) from None
+        lines = _lines(error)
+        more = [f"  and {len(lines) - _SHOWN_MAX:,} more"] if len(lines) > _SHOWN_MAX else []
+        raise ConfigError("\n".join([f"{path or 'the configuration'}:", *lines[:_SHOWN_MAX], *more])) from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -606,6 +608,9 @@ def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
         values = values.setdefault(key, {})
     values[keys[-1]] = value
 
+
+_SHOWN_MAX = 20
+"""Wrong keys that are named: the same mistake in a thousand mountpoints is one."""
 
 # What the library says of Python's types, in TOML's words.
 _MESSAGES = {

@@ -40,6 +40,15 @@ def test_an_error_names_the_file_and_the_key(tmp_path: Path, text: str, complain
     assert "dipper.toml" in str(caught.value)
 
 
+def test_a_mistake_that_a_thousand_mountpoints_share_is_not_told_a_thousand_times() -> None:
+    mounts = [{"name": f"M{number}", "colour": "red"} for number in range(1000)]
+    with pytest.raises(ConfigError) as told:
+        load_config(None, mounts=mounts)
+    lines = str(told.value).splitlines()
+    assert lines[1] == "  mounts[0].colour: unknown key (got 'red')"
+    assert (len(lines), lines[-1]) == (22, "  and 980 more")
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none.toml: No such file"):
         load_config(tmp_path / "none.toml")
