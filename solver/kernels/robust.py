@@ -167,6 +167,7 @@ def _reweigh(
             new = K0 / t
             if not gentle:
                 new = 0.0 if t >= K1 else new * ((K1 - t) / (K1 - K0)) ** 2
-        changed |= abs(new - weight[k]) > 0.01
+        step = abs(new - weight[k])
+        changed |= step > 0.01 or step * t > 0.1  # a hundredth of an error of thousands of kilometres is not little
         weight[k] = new
     return changed

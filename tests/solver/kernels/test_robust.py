@@ -54,6 +54,17 @@ def test_a_fifth_of_gross_errors_is_left_out(seed):
     assert solution == pytest.approx(TRUTH, abs=0.15)
 
 
+@pytest.mark.parametrize("error", [1e4, 3e6, 1e9])
+def test_an_error_of_thousands_of_kilometres_leaves_nothing_behind(error: float) -> None:
+    unit, y, variance, group = problem(6)
+    y[7] += error
+    redundancy, factor, solution, _, weight, _ = solve(unit, y, variance, group)
+    assert weight[7] == 0
+    assert redundancy == 24 - 6 - 1
+    assert factor < 3
+    assert solution == pytest.approx(TRUTH, abs=0.3)
+
+
 def test_missing_observations_are_left_out():
     unit, y, variance, group = problem(3)
     y[::5] = np.nan
