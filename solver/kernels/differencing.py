@@ -58,10 +58,12 @@ LINK: Final = np.dtype(
         ("wavelength_m", np.float64),
         ("ionosphere", np.float64),  # delay relative to that at L1
         ("elevation", np.float64),
+        ("azimuth", np.float64),  # from north by east
         ("unit", np.float64, (3,)),  # from the rover to the satellite
         ("turn_rads", np.float64),  # how fast that direction turns, rad/s
         ("wet_rover", np.float64),  # mapping functions of zenith wet delays
         ("wet_base", np.float64),
+        ("tilt", np.float64, (2,)),  # of gradients of the wet delay, north and east; 0 where they do not matter
         ("slant", np.float64),  # mapping function of the ionosphere at the rover
         ("slant_base", np.float64),
         ("code_m", np.float64),
@@ -270,7 +272,7 @@ def link_geometry(
         links: (count,) code_m, phase_m and rate_mps become what the model expects, to be taken from what is observed.
     """
     axes = np.empty((3, 3))
-    model = np.empty((places, 11))
+    model = np.empty((places, 12))
     lat, lon, height = geodetic_from_ecef(rover_m[0], rover_m[1], rover_m[2])
     base_lat, base_lon, base_height = geodetic_from_ecef(base_m[0], base_m[1], base_m[2])
     dry, wet = zenith_troposphere(lat, height, 0.7)
@@ -285,7 +287,7 @@ def link_geometry(
         model[k, 10] = ionosphere_mapping(elevation)
         enu_axes(lat, lon, axes)
         rover_range, x, y, z = travel(rover_states[k], rover_m[0], rover_m[1], rover_m[2])
-        _, elevation = azimuth_elevation(axes, x, y, z)
+        model[k, 11], elevation = azimuth_elevation(axes, x, y, z)
         dry_map, wet_map = niell_mapping(time_ns, lat, height, elevation)
         rover_part = rover_range - SPEED_OF_LIGHT_MPS * rover_states[k, 6] + dry_map * dry + wet_map * wet
         model[k, 0] = rover_part - base_part
@@ -305,6 +307,7 @@ def link_geometry(
         for axis in range(3):
             links[k].unit[axis] = model[place, 1 + axis]
         links[k].elevation = model[place, 4]
+        links[k].azimuth = model[place, 11]
         links[k].slant = model[place, 5]
         links[k].wet_rover = model[place, 6]
         links[k].wet_base = model[place, 8]

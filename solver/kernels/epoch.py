@@ -39,7 +39,9 @@ from solver.kernels.kalman import (
     BASE_STATES,
     CHANNEL_BIAS,
     COMMON_IONOSPHERE,
+    GRADIENT,
     VELOCITY,
+    ZENITH,
     move,
     reset_state,
 )
@@ -498,8 +500,9 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
             reset_state(known.count, x, p, axis, work.position[axis], REACH_M**2)
             reset_state(known.count, x, p, 3 + axis, 0.0, REACH_M**2)
     decay_atmosphere(
-        known.count, dt_s, now.ionosphere_m, known.ionosphere_m, IONOSPHERE_S, now.zenith_m, ZENITH_S, x, p, keys
-    )
+        known.count, dt_s, now.ionosphere_m, known.ionosphere_m, IONOSPHERE_S, now.zenith_m, now.gradient_m, ZENITH_S,
+        x, p, keys,
+    )  # fmt: skip
     known.ionosphere_m = now.ionosphere_m
     # What one epoch tells of it is not carried on: what the ionosphere differs by between both ends looks like it.
     reset_state(known.count, x, p, COMMON_IONOSPHERE, 0.0, now.thickness_sigma_m**2)
@@ -532,7 +535,8 @@ def _start(how: Record, known: Record, now: Record, position: Float64Array, x: F
         p[axis, axis] = REACH_M**2
         p[3 + axis, 3 + axis] = 0.0 if how.static else REACH_M**2
     for end in range(2):
-        p[6 + end, 6 + end] = now.zenith_m**2
+        p[ZENITH + end, ZENITH + end] = now.zenith_m**2
+        p[GRADIENT + end, GRADIENT + end] = now.gradient_m**2
     recall_channels(known, how.channel_bias_m, x, p)
 
 

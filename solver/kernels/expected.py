@@ -33,6 +33,13 @@ by 0.7 m, by GLONASS's by 1.9 m (Montenbruck, Steigenberger and Hauschild 2015).
 GLONASS_ORBITS: Final = 3.0
 """How much worse those of GLONASS are."""
 RANGE_M: Final = 2.2e7
+GRADIENT_M: Final = 0.0004
+"""Gradients of the wet delay, 0.3 mm at either end: those of single stations are let walk by 0.3 mm in an hour
+(Bar-Sever, Kroger and Borjesson 1998), and these are followed for two (`epoch.ZENITH_S`)."""
+GRADIENT_REACH_M: Final = 6e4
+"""What the wind carries past in that time: ends closer than that see some of the same slope."""
+TILT: Final = 0.0032
+"""Of the mapping function of gradients (Chen and Herring 1997)."""
 
 
 @part
@@ -57,6 +64,7 @@ def expect_atmosphere(time_ns: int, base_m: Float64Array, how: Record, known: Re
     wet_m = humidity * min(how.zenith_ppm * 1e-6 * now.baseline_m, TURBULENCE * now.baseline_m ** (1.0 / 3.0))
     now.zenith_m = min(0.1, math.hypot(wet_m, CLIMB * climb_m))
     now.uneven_m = UNEVEN_M * humidity
+    now.gradient_m = GRADIENT_M * min(now.baseline_m / GRADIENT_REACH_M, 1.0) if now.ionosphere_m > 0.0 else 0.0
     now.orbit_m = ORBIT_M * now.baseline_m / RANGE_M
 
 
@@ -64,18 +72,23 @@ def expect_atmosphere(time_ns: int, base_m: Float64Array, how: Record, known: Re
 def expect_strays(count: int, links: Records, now: Record, stray_m: Float64Array) -> None:
     """Write the sigma of each satellite's stray delay: its orbit's error, and water vapour that is not even around.
 
-    A ray at elevation e leaves the zenith's column by a distance that goes as cot e; delays differ with its cube root.
+    What of that vapour is one slope over all of the sky is in gradients of the delay: how these reach each link is
+    written as well. A ray at elevation e leaves the zenith's column by a distance that goes as cot e; delays differ
+    with its cube root.
 
     Args:
         count: Number of links.
-        links: (count,) of `LINK`.
+        links: (count,) of `LINK`; `tilt` is written.
         now: The epoch.
         stray_m: (count,) out; 0 where the baseline is too short for it to matter.
     """
     for k in range(count):
         stray_m[k] = 0.0
+        links[k].tilt[0] = links[k].tilt[1] = 0.0
         if now.ionosphere_m > 0.0:
             sine = math.sin(max(links[k].elevation, 0.05))
             aside = math.sqrt(1.0 - sine * sine) / sine
+            tilt = aside / (sine + TILT * aside)
+            links[k].tilt[0], links[k].tilt[1] = tilt * math.cos(links[k].azimuth), tilt * math.sin(links[k].azimuth)
             orbit_m = now.orbit_m * (GLONASS_ORBITS if links[k].sat // PRN_PER_SYSTEM == GLONASS else 1.0)
             stray_m[k] = math.hypot(orbit_m, now.uneven_m * aside ** (1.0 / 3.0) / sine)

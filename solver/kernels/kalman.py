@@ -1,11 +1,11 @@
 """The float filter of relative positioning: a Kalman filter whose state grows and shrinks with the satellites.
 
-State: eleven places that are always there (`POSITION` as an offset from the epoch's approximate position, `VELOCITY`,
+State: thirteen places that are always there (`POSITION` as an offset from the epoch's approximate position, `VELOCITY`,
 the wet zenith delays of rover and base, a phase bias for each GLONASS channel number in two bands, what the zenith
-ionosphere over both has beyond the expected), then one for each single-differenced ambiguity (cycles) and, on longer
-baselines, two for each satellite: its differential slant ionosphere (m at L1), and its stray delay (m), which is what
-its orbit's error and uneven water vapour add to all of its links. Each of these has a key: the link's key,
-`ionosphere_key` or `stray_key`.
+ionosphere over both has beyond the expected, by how much the wet delays' gradients differ, north and east), then one
+for each single-differenced ambiguity (cycles) and, on longer baselines, two for each satellite: its differential slant
+ionosphere (m at L1), and its stray delay (m), which is what its orbit's error and uneven water vapour add to all of
+its links. Each of these has a key: the link's key, `ionosphere_key` or `stray_key`.
 
 Measurements are taken one at a time. Every group has a free offset in every epoch (`differencing`): the group's first
 measurement tells what it is, whatever the states are, and thereby tells nothing of the states; all others are compared
@@ -28,6 +28,7 @@ from solver.kernels import Float64Array, Int32Array, Records
 __all__ = [
     "BASE_STATES",
     "COMMON_IONOSPHERE",
+    "GRADIENT",
     "POSITION",
     "VELOCITY",
     "ZENITH",
@@ -51,7 +52,8 @@ VELOCITY: Final = 3
 ZENITH: Final = 6
 CHANNEL_BIAS: Final = 8
 COMMON_IONOSPHERE: Final = 10
-BASE_STATES: Final = 11
+GRADIENT: Final = 11
+BASE_STATES: Final = 13
 IONOSPHERE_KEYS: Final = -1000
 STRAY_KEYS: Final = -2000
 BLOCK: Final = 16
@@ -285,6 +287,7 @@ def _fill_row(
     row[CHANNEL_BIAS + 1] = link.channel if is_phase and link.rank == 1 else 0.0
     common = link.ionosphere * (link.slant - link.slant_base)
     row[COMMON_IONOSPHERE] = -common if is_phase else common
+    row[GRADIENT], row[GRADIENT + 1] = link.tilt[0], link.tilt[1]
     terms = 0
     if is_phase:
         places[terms], factors[terms] = ambiguity, link.wavelength_m

@@ -78,6 +78,7 @@ NOW: Final = np.dtype(
         ("thickness_m", np.float64),  # zenith ionosphere at L1 that both ends share, as expected
         ("thickness_sigma_m", np.float64),  # how far that may be off
         ("uneven_m", np.float64),  # what a ray aside of the zenith has of it by itself, mapped to the zenith, 1 sigma
+        ("gradient_m", np.float64),  # how far gradients of the wet delay differ between both ends, 1 sigma
         ("orbit_m", np.float64),  # what an error of a GPS orbit does to the baseline, 1 sigma
         ("zenith_m", np.float64),  # either end's wet zenith delay beyond the model, 1 sigma
         ("code_scale", np.float64),  # variance factor of this epoch's codes

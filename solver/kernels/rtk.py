@@ -11,6 +11,8 @@ from solver.kernels import Float64Array, Int32Array, Records
 from solver.kernels.differencing import rover_signal
 from solver.kernels.kalman import (
     BASE_STATES,
+    GRADIENT,
+    ZENITH,
     add_state,
     apply_gain,
     decay_states,
@@ -390,16 +392,19 @@ def _delay_state(
 
 @part
 def decay_atmosphere(
-    n: int, dt_s: float, ionosphere_m: float, before_m: float, ionosphere_s: float, zenith_m: float, zenith_s: float,
-    x: Float64Array, p: Float64Array, keys: Int32Array,
+    n: int, dt_s: float, ionosphere_m: float, before_m: float, ionosphere_s: float, zenith_m: float, gradient_m: float,
+    zenith_s: float, x: Float64Array, p: Float64Array, keys: Int32Array,
 ) -> None:  # fmt: skip
     """Gauss-Markov steps of the atmosphere's states towards what is normal for the baseline.
 
     Where more is expected of the ionosphere than before, its states were thought too small all the time; where less is,
     too large, which is as if they had been seen to be zero.
     """
+    keep = math.exp(-dt_s / zenith_s)
     if zenith_m > 0.0:
-        decay_states(n, 6, 8, math.exp(-dt_s / zenith_s), zenith_m * zenith_m, x, p)
+        decay_states(n, ZENITH, ZENITH + 2, keep, zenith_m * zenith_m, x, p)
+    if gradient_m > 0.0:
+        decay_states(n, GRADIENT, GRADIENT + 2, keep, gradient_m * gradient_m, x, p)
     if ionosphere_m > 0.0:
         keep = math.exp(-dt_s / ionosphere_s)
         more = 2.0 * (ionosphere_m * ionosphere_m - before_m * before_m)  # twice, for slants

@@ -17,6 +17,7 @@ def links_of(rng, n, groups=2):
     links["ionosphere"] = 1.0 + 0.6 * links["group"]
     links["wet_rover"] = rng.uniform(1, 5, n)
     links["wet_base"] = links["wet_rover"] + 0.01
+    links["tilt"] = rng.normal(size=(n, 2))
     links["code_m"] = rng.normal(size=n)
     links["phase_m"] = rng.normal(size=n) * 0.1
     return links
@@ -35,6 +36,7 @@ def batch(links, group, is_phase, ambiguity, ionosphere, stray, variance, x, p):
     for row, k in enumerate(chosen):
         h[row, :3] = -links["unit"][k]
         h[row, 6], h[row, 7] = links["wet_rover"][k], -links["wet_base"][k]
+        h[row, kalman.GRADIENT : kalman.GRADIENT + 2] = links["tilt"][k]
         h[row, ionosphere[k]] = (-1 if is_phase else 1) * links["ionosphere"][k]
         h[row, stray[k]] = 1.0
         if is_phase:

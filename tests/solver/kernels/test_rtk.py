@@ -183,7 +183,7 @@ def test_less_is_expected_of_the_ionosphere_as_if_it_had_been_seen_to_be_zero():
     state, n = RtkState(), kalman.BASE_STATES + 1
     x, p, keys, _ = state.filter
     keys[n - 1], x[n - 1], p[n - 1, n - 1] = kalman.ionosphere_key(3), 0.04, 2 * 0.02**2
-    rtk.decay_atmosphere(n, 1e-6, 0.01, 0.02, 1800.0, 0.0, 7200.0, x, p, keys)
+    rtk.decay_atmosphere(n, 1e-6, 0.01, 0.02, 1800.0, 0.0, 0.0, 7200.0, x, p, keys)
     assert p[n - 1, n - 1] == pytest.approx(2 * 0.01**2, rel=1e-3)
     assert x[n - 1] == pytest.approx(0.01, rel=1e-3)
 
@@ -199,9 +199,11 @@ def test_a_base_epoch_of_some_seconds_ago_makes_carriers_less_sure_by_what_satel
 
 def test_how_lively_the_ionosphere_is_is_followed_by_time_not_by_epochs():
     """Its states last for half an hour: thirty epochs a second apart tell no more than two half a minute apart."""
-    x, p, keys = np.array([0.0] * 11 + [1.0]), np.zeros((12, 12)), np.array([0] * 11 + [-1001], np.int32)
+    n = kalman.BASE_STATES + 1
+    x, p, keys = np.zeros(n), np.zeros((n, n)), np.zeros(n, np.int32)
+    x[n - 1], keys[n - 1] = 1.0, kalman.ionosphere_key(1)
     close = 1.0
     for _ in range(30):
-        close = rtk.ionosphere_factor(12, 1.0, x, p, keys, 0.01, close)
-    assert close == pytest.approx(rtk.ionosphere_factor(12, 30.0, x, p, keys, 0.01, 1.0))
+        close = rtk.ionosphere_factor(n, 1.0, x, p, keys, 0.01, close)
+    assert close == pytest.approx(rtk.ionosphere_factor(n, 30.0, x, p, keys, 0.01, 1.0))
     assert close == pytest.approx(np.exp(0.1))
