@@ -33,10 +33,13 @@ from solver.signals import SIGNAL_COUNT, SIGNALS_PER_SYSTEM
 from solver.timescale import NS
 from solver.track import Track, track
 
-__all__ = ["RtkOptions", "RtkState", "Workspace", "process", "process_all", "process_codes"]
+__all__ = ["ONE_MAKE_CHANNEL_BIAS_M", "RtkOptions", "RtkState", "Workspace", "process", "process_all", "process_codes"]
 
 Floats = NDArray[np.float64]
 
+ONE_MAKE_CHANNEL_BIAS_M: Final = 0.003
+"""As `RtkOptions.channel_bias_m` between receivers of one make, which hardly differ (Wanninger 2012): two u-blox M8P by
+0 ± 1 mm, two mosaic-X5 by 1 ± 3."""
 _FIRST_WANDER: Final = 0.3
 _FIRST_STATES: Final = 96
 _SPARE_STATES: Final = 16

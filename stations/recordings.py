@@ -41,6 +41,8 @@ _WARNINGS_MAX = 100
 _EARLY_MAX = 1000
 """Navigation messages that are kept until the first epoch tells their date."""
 EARTH_RADIUS_MIN_M = 6.3e6
+_UBLOX, _SEPTENTRIO = "u-blox", "Septentrio"
+"""Makes of the receivers that a log of their own messages is of."""
 _PACKED: Final = "its observations are in SBF's Meas3 blocks, which are not read: let the receiver log MeasEpoch"
 _DATE_BY_OTHERS: Final = "nothing in it says which week it is: taken as that of the other files"
 _T = TypeVar("_T")
@@ -161,9 +163,9 @@ class Session:
     def _read_stream(self, path: Path, data: bytes, recording: Recording, stated_ns: int | None) -> None:
         """Take the epochs, the ephemerides and the position of a stream of RTCM 3 frames, UBX messages, SBF blocks."""
         warnings: list[str] = []
-        raw = self._read_ubx(data, warnings) if SYNC in data else []
+        raw, make = self._read_ubx(data, warnings) if SYNC in data else [], _UBLOX
         if not raw and sbf.SYNC in data:
-            raw = self._read_sbf(data, warnings)
+            raw, make = self._read_sbf(data, warnings), _SEPTENTRIO
             data = sbf.outside_blocks(data)
         known_ns = self._known_ns()
         assembler, rtcm = self._read_rtcm(path, data, raw[0].time_ns if raw else stated_ns, known_ns)
@@ -175,6 +177,8 @@ class Session:
         if np.isfinite(assembler.station.position_ecef_m).all():
             recording.station = assembler.station
             recording.position_ecef_m, recording.surveyed = assembler.station.position_ecef_m, True
+        if raw:
+            recording.station = replace(recording.station, receiver=make)
         assumed = [DATE_ASSUMED] if assembler.date_is_assumed and known_ns is None else []
         recording.warnings += [f"{path}: {warning}" for warning in [*warnings, *assumed, *_complaints(assembler)]]
 

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["MODES", "Job", "Summary", "base_position", "load_kernels", "prepare", "run", "signal_mask"]
 
 _TOLERANCE_NS: Final = 5_000_000
+_SAME_INSTANT_NS: Final = 25_000_000
+"""How far a base's time tag may lie behind a rover's of the same instant, as RTKLIB allows: receivers that do not steer
+their clocks are off by milliseconds. Each is modelled at its own tag."""
+_MAKE_LETTERS: Final = 4
 _FAR_M: Final = 100.0
 _CHECK_EPOCHS: Final = 20
 _BASE_AGE_MAX_NS: Final = 60 * NS
@@ -52,6 +56,7 @@ class Job:
         instantaneous: Ambiguities are resolved from each epoch alone (modes that resolve any).
         warnings: What the user should know about the input.
         antennas: Calibrations of the rover's and the base's antenna (static mode).
+        one_make: Rover and base are known to be receivers of one make.
     """
 
     mode: str
@@ -63,6 +68,7 @@ class Job:
     instantaneous: bool = False
     warnings: list[str] = field(default_factory=list)
     antennas: "tuple[Antenna, Antenna] | None" = None
+    one_make: bool = False
 
 
 @dataclass(slots=True)
@@ -144,6 +150,7 @@ def prepare(
         selection=selection,
         instantaneous=instantaneous,
         warnings=warnings,
+        one_make=_is_one_make(moving.station.receiver, fixed.station.receiver),
     )
     if not job.rover:
         raise SourceError("no epoch of the rover lies between --start and --end")
@@ -163,6 +170,12 @@ def prepare(
         base_ecef_m=base_position(fixed, ephemerides, base_ecef_m, warnings),
         antennas=antennas_of(antex, names, warnings),
     )
+
+
+def _is_one_make(rover: str, base: str) -> bool:
+    """Whether two receivers' names, as RINEX and 1033 have them, begin alike: U-BLOX, u-blox; SEPT, Septentrio."""
+    makes = {"".join(filter(str.isalpha, name)).upper()[:_MAKE_LETTERS] for name in (rover, base)}
+    return len(makes) == 1 and makes != {""}
 
 
 def _compare_antennas(rover: str, base: str, warnings: list[str]) -> None:
@@ -276,10 +289,14 @@ def _dgnss(job: Job) -> Iterator[Fix]:
 
 
 def _latest(job: Job) -> NDArray[np.int64]:
-    """(rover epochs,) the latest base epoch at each rover epoch; -1: there is none yet."""
+    """(rover epochs,) the base's epoch of each rover epoch's instant, or else the latest before; -1: there is none."""
     base_ns = np.array([epoch.time_ns for epoch in job.base], np.int64)
     rover_ns = np.array([epoch.time_ns for epoch in job.rover], np.int64)
-    return np.searchsorted(base_ns, rover_ns + _TOLERANCE_NS, side="right") - 1
+    if not len(base_ns):
+        return np.full(len(rover_ns), -1)
+    latest = np.searchsorted(base_ns, rover_ns + _SAME_INSTANT_NS, side="right") - 1
+    nearer = (latest > 0) & (base_ns[latest] - rover_ns > rover_ns - base_ns[latest - 1])  # at short intervals
+    return latest - nearer
 
 
 def _completed(job: Job, latest: NDArray[np.int64]) -> list[Epoch]:
@@ -291,13 +308,14 @@ def _completed(job: Job, latest: NDArray[np.int64]) -> list[Epoch]:
 
 def _options(job: Job) -> "RtkOptions":
     """How a job's ambiguities are resolved epoch by epoch."""
-    from solver.rtk import RtkOptions
+    from solver.rtk import ONE_MAKE_CHANNEL_BIAS_M, RtkOptions
 
-    return RtkOptions(
+    options = RtkOptions(
         instantaneous=job.instantaneous,
         signals=signal_mask(job.selection),
         elevation_mask_rad=job.selection.elevation_mask,
     )
+    return replace(options, channel_bias_m=ONE_MAKE_CHANNEL_BIAS_M) if job.one_make else options
 
 
 def _relative(job: Job) -> Iterator[Fix]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from solver.jit import part
 from solver.kernels.fixing import COUNT, FAR_S, NORM, WHOLE_MIN
+from solver.kernels.learning import BANDS_MIN
 from solver.kernels.linalg import cholesky, cholesky_solve
 from solver.kernels.rover import Filter, Record, Work
 
@@ -20,6 +21,11 @@ BELIED: Final = 10.0
 """Mean square of how far the best integers beside those held lie off, in units of the float solution's variances. More
 than that lasted for two epochs at most beside right ones."""
 BELIED_EPOCHS: Final = 3
+BELIED_ALONE: Final = 20.0
+SURE_M: Final = 0.1
+"""The same of all integers, where none is held and the float position of one band is called sure to half a wavelength:
+what was right before something passed over the antenna has slipped unseen. More bands know what to do by
+`learning.learn_wander`. Right starts, which are sure to no better than half a metre, come to 18."""
 ASTRAY: Final = 16.0
 """Mean square in half a minute of how far the codes' positions lie off, in their sigmas. Multipath came to 9 in a walk
 and to 12 in a car, wrong ambiguities of a car in a city to 30 and more."""
@@ -39,11 +45,19 @@ def starts_anew(is_fixed: bool, holds: bool, known: Record, now: Record, filter_
         work: With the position of its codes, and the report on its integers.
     """
     close = now.dt_s <= FAR_S  # antennas in a valley belie their filters in each of those further apart
-    belied = close and holds and work.report[COUNT] >= WHOLE_MIN and work.report[NORM] > BELIED * work.report[COUNT]
+    limit = BELIED if holds else BELIED_ALONE
+    believes = holds or (now.bands < BANDS_MIN and _spread_m2(filter_) < SURE_M**2)
+    belied = close and believes and work.report[COUNT] >= WHOLE_MIN and work.report[NORM] > limit * work.report[COUNT]
     known.belied = known.belied + 1 if belied else 0
     square = _square_to_codes(now, filter_, work) if close else 0.0
     known.astray += min(now.dt_s / ASTRAY_S, 1.0) * (square - known.astray)
     return bool(known.belied >= BELIED_EPOCHS or (known.astray > ASTRAY and not is_fixed))
+
+
+@part
+def _spread_m2(filter_: Filter) -> float:
+    """Variance of the float position, all axes together."""
+    return float(filter_.p[0, 0] + filter_.p[1, 1] + filter_.p[2, 2])
 
 
 @part
