@@ -32,6 +32,8 @@ _CONTRADICTION_MPS = 50.0
 that in a second, and satellites' range rates with their signs turned are off by some 800 m/s."""
 _LAG_MAX_S = 3.0
 """Range rates of satellites change by 0.2 m/s in each second, so that the mean of a longer time is of little use."""
+_SPEED_MAX_MPS = 600.0
+"""Civil receivers stop at 515 m/s (1,000 knots): what is faster comes of Doppler with its sign turned."""
 _FIXED_SIGMA_M = 0.1
 """Uncertainty of the base's motion since its epoch beyond which a vector is not called fixed."""
 
@@ -91,8 +93,9 @@ def _place(state: MovingBaseState, base: Epoch, ephemerides: Ephemerides, alone:
     """Find where the base is at a new epoch, and how fast it moves; what it was lately counts where nothing tells."""
     rated, lag_s = _with_rates(state, base)
     fix, since_s = solve(rated, ephemerides, alone, state.base), (base.time_ns - state.base.time_ns) / NS
-    if not np.isfinite(fix.velocity_ecef_mps).all() and 0.0 < since_s <= _LAG_MAX_S - state.lag_s:
-        lag_s, last = state.lag_s + since_s, state.base
+    if not np.linalg.norm(fix.velocity_ecef_mps) < _SPEED_MAX_MPS:  # nor where it is not known
+        last = state.base if 0.0 < since_s <= _LAG_MAX_S - state.lag_s else Fix(-1, Quality.NONE)
+        lag_s = state.lag_s + since_s
         fix = replace(
             fix, velocity_ecef_mps=last.velocity_ecef_mps, velocity_covariance_m2s2=last.velocity_covariance_m2s2
         )

@@ -29,13 +29,25 @@ if TYPE_CHECKING:
     from solver.antenna import Antenna
     from solver.rtk import RtkOptions
 
-__all__ = ["MODES", "Job", "Summary", "base_position", "load_kernels", "prepare", "run", "signal_mask"]
+__all__ = [
+    "MODES",
+    "Job",
+    "Summary",
+    "base_position",
+    "is_one_make",
+    "latest_base",
+    "load_kernels",
+    "prepare",
+    "run",
+    "signal_mask",
+]
 
 _TOLERANCE_NS: Final = 5_000_000
 _SAME_INSTANT_NS: Final = 25_000_000
 """How far a base's time tag may lie behind a rover's of the same instant, as RTKLIB allows: receivers that do not steer
 their clocks are off by milliseconds. Each is modelled at its own tag."""
 _MAKE_LETTERS: Final = 4
+_NO_MAKES: Final = {"", "NONE", "UNKN"}
 _FAR_M: Final = 100.0
 _CHECK_EPOCHS: Final = 20
 _BASE_AGE_MAX_NS: Final = 60 * NS
@@ -150,7 +162,7 @@ def prepare(
         selection=selection,
         instantaneous=instantaneous,
         warnings=warnings,
-        one_make=_is_one_make(moving.station.receiver, fixed.station.receiver),
+        one_make=is_one_make(moving.station.receiver, fixed.station.receiver),
     )
     if not job.rover:
         raise SourceError("no epoch of the rover lies between --start and --end")
@@ -172,10 +184,10 @@ def prepare(
     )
 
 
-def _is_one_make(rover: str, base: str) -> bool:
+def is_one_make(rover: str, base: str) -> bool:
     """Whether two receivers' names, as RINEX and 1033 have them, begin alike: U-BLOX, u-blox; SEPT, Septentrio."""
     makes = {"".join(filter(str.isalpha, name)).upper()[:_MAKE_LETTERS] for name in (rover, base)}
-    return len(makes) == 1 and makes != {""}
+    return len(makes) == 1 and not makes & _NO_MAKES
 
 
 def _compare_antennas(rover: str, base: str, warnings: list[str]) -> None:
@@ -283,19 +295,20 @@ def _dgnss(job: Job) -> Iterator[Fix]:
     """Codes corrected by the base's."""
     from solver.dgnss import DgnssOptions, advance_all
 
-    latest = _latest(job)
+    latest = latest_base(job)
     base, options = _completed(job, latest), DgnssOptions(SppOptions(job.selection))
     yield from advance_all(job.rover, base, latest, job.base_ecef_m, job.ephemerides, options)
 
 
-def _latest(job: Job) -> NDArray[np.int64]:
+def latest_base(job: Job) -> NDArray[np.int64]:
     """(rover epochs,) the base's epoch of each rover epoch's instant, or else the latest before; -1: there is none."""
     base_ns = np.array([epoch.time_ns for epoch in job.base], np.int64)
     rover_ns = np.array([epoch.time_ns for epoch in job.rover], np.int64)
     if not len(base_ns):
         return np.full(len(rover_ns), -1)
     latest = np.searchsorted(base_ns, rover_ns + _SAME_INSTANT_NS, side="right") - 1
-    nearer = (latest > 0) & (base_ns[latest] - rover_ns > rover_ns - base_ns[latest - 1])  # at short intervals
+    before_ns = base_ns[np.maximum(latest - 1, 0)]
+    nearer = (latest > 0) & (base_ns[latest] - rover_ns > rover_ns - before_ns)  # at short intervals
     return latest - nearer
 
 
@@ -322,7 +335,7 @@ def _relative(job: Job) -> Iterator[Fix]:
     """Ambiguities resolved against the base; single positions where the base is of no use."""
     from solver.rtk import RtkState, process_all
 
-    latest, alone = _latest(job), SppOptions(job.selection)
+    latest, alone = latest_base(job), SppOptions(job.selection)
     base = _completed(job, latest) or job.base[:1]
     fixes = process_all(RtkState(), job.rover, base, latest, job.base_ecef_m, job.ephemerides, _options(job))
     for epoch, fix in zip(job.rover, fixes, strict=True):
@@ -363,7 +376,7 @@ def _moving_base(job: Job) -> Iterator[Fix]:
 
     options, alone = _options(job), SppOptions(job.selection)
     state, workspace = MovingBaseState(), Workspace()
-    for epoch, of in zip(job.rover, _latest(job).tolist(), strict=True):
+    for epoch, of in zip(job.rover, latest_base(job).tolist(), strict=True):
         fix = Fix(epoch.time_ns, Quality.NONE, "no base data yet")
         if of >= 0:
             fix = process_moving(state, epoch, job.base[of], job.ephemerides, options, alone, workspace)

@@ -154,6 +154,7 @@ def test_a_mixed_log_gives_the_denser_observations_and_all_ephemerides(shared_da
     session = Session()
     recording = session.read(list((shared_data / "jd-walk-20181009").glob("base-*.ubx.gz")))
     assert len(recording.epochs) > 1500  # of RTCM 3; the raw measurements are 529
+    assert recording.station.receiver == "u-blox"  # which no message says
     assert np.isfinite(recording.position_ecef_m).all()
     assert len(session.ephemerides.snapshot().kepler) >= 15
     assert len(session.ephemerides.snapshot().glonass) >= 15

@@ -9,12 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from caster.codec.solution import read_pos
-from solver.model import Quality
+from solver.model import Ephemerides, Epoch, Quality
 from solver.observed import Selection, take
 from solver.signals import BEIDOU, GALILEO, GPS, PRN_PER_SYSTEM
 from stations.cli import app
 from stations.commands.solve import spread
-from stations.solve import load_kernels, prepare, run
+from stations.solve import Job, is_one_make, latest_base, load_kernels, prepare, run
 from tests.caster.codec.rinex.samples import package_file
 from tests.solver.recordings import errors_enu_m
 
@@ -180,3 +180,26 @@ def test_nothing_is_compiled_ahead_of_the_files(monkeypatch):
     monkeypatch.setattr("stations.solve.was_compiled", lambda module: False)
     monkeypatch.setattr("stations.solve.run", lambda job: pytest.fail("solved"))
     load_kernels("kinematic", False)
+
+
+@pytest.mark.parametrize(("rover_ms", "base_ms", "latest"), [
+    ([0, 1000, 2000], [0, 1000, 2000], [0, 1, 2]),
+    ([990, 1990, 2990], [1001, 2001, 4001], [0, 1, 1]),  # clocks that are not steered
+    ([100, 974], [1000], [-1, -1]),
+    ([0, 20, 40, 60], [0, 20, 40, 60], [0, 1, 2, 3]),  # the next one is near, but not the nearest
+])  # fmt: skip
+def test_a_base_s_epoch_of_the_same_instant_is_taken_or_else_the_latest(rover_ms, base_ms, latest):
+    rover, base = ([Epoch.empty(ms * 1_000_000) for ms in times] for times in (rover_ms, base_ms))
+    job = Job("kinematic", rover, base, np.zeros(3), Ephemerides(), Selection())
+    assert latest_base(job).tolist() == latest
+
+
+@pytest.mark.parametrize(("rover", "base", "alike"), [
+    ("u-blox", "U-BLOX ZED-F9P", True),
+    ("SEPT POLARX5", "Septentrio", True),
+    ("SEPT POLARX5", "TRIMBLE NETR9", False),
+    ("", "", False),
+    ("NONE", "NONE", False),
+])  # fmt: skip
+def test_receivers_of_one_make_are_told_by_their_names(rover, base, alike):
+    assert is_one_make(rover, base) is alike
