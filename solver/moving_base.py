@@ -2,10 +2,10 @@
 
 The base is placed by its own point solution, metres off. That hardly matters to the vector: an error of 10 m turns the
 line of sight to a satellite by half a microradian, half a millimetre on a kilometre. So `solver.rtk` follows the rover
-relative to the base, with the base's errors moving both ends alike. Each receiver is modelled at its own time tag. Where
-they differ, by seconds of a link or by milliseconds of clocks that are not steered, the base's Doppler velocity carries
-it on, and what it may have accelerated since is added to the covariance. Where its Doppler is not to be believed, its
-carriers' changes stand in: a u-blox M8P sends that of MSM7 with the sign turned.
+relative to the base, with the base's errors moving both ends alike. Each receiver is modelled at its own time tag.
+Where they differ, by seconds of a link or by milliseconds of clocks that are not steered, the base's Doppler velocity
+carries it on, and what it may have accelerated since is added to the covariance. Where its Doppler is not to be
+believed, its carriers' changes stand in: a u-blox M8P sends that of MSM7 with the sign turned.
 """
 
 import math
@@ -106,8 +106,8 @@ def _with_rates(state: MovingBaseState, epoch: Epoch) -> tuple[Epoch, float]:
     """An epoch with its carriers' changes as Doppler, where there is none or they contradict it; and their lag, s."""
     before = state.seen
     step_s = (epoch.time_ns - before.time_ns) / NS
-    keys = [rows.sat.astype(np.int64) * SIGNAL_COUNT + rows.signal for rows in (epoch, before)]
-    _, now, then = np.intersect1d(*keys, assume_unique=True, return_indices=True)
+    own, earlier = (rows.sat.astype(np.int64) * SIGNAL_COUNT + rows.signal for rows in (epoch, before))
+    _, now, then = np.intersect1d(own, earlier, assume_unique=True, return_indices=True)
     now, then = (rows[epoch.flags[now] & SLIP == 0] for rows in (now, then))
     doppler_hz = np.full(len(epoch), np.nan)
     if 0.0 < step_s <= _LAG_MAX_S and len(now):

@@ -71,7 +71,7 @@ def test_a_walk_with_one_frequency_is_fixed_where_the_receiver_itself_was(shared
     known = walked(shared_data, "kinematic")
     fixed = [(fix, place) for fix, place in known if fix.quality == Quality.FIX]
     errors = np.array([np.linalg.norm(fix.position_ecef_m - place) for fix, place in fixed])
-    assert len(errors) > 0.92 * len(known) > 500
+    assert len(errors) > 0.99 * len(known) > 500
     assert np.median(errors) < 0.03
     assert np.mean(errors > 0.25) < 0.005
 
@@ -80,7 +80,9 @@ def test_what_glonass_channels_differ_by_does_not_carry_a_walk_s_codes_away(shar
     """They differ by 1.4 m RMS between these two receivers, and stay so: one position in nine was a metre off."""
     errors = [errors_enu_m([fix.position_ecef_m], place)[0] for fix, place in walked(shared_data, "dgnss")]
     assert len(errors) > 500
-    assert np.hypot(*np.array(errors).T[:2]).max() < 1.0
+    away_m = np.hypot(*np.array(errors).T[:2])
+    assert np.sqrt((away_m**2).mean()) < 0.46  # 0.49 with base data of the instant before
+    assert np.mean(away_m > 1.0) < 0.005
 
 
 def test_deep_fades_in_a_valley_make_no_wrong_fixes(shared_data):
