@@ -11,7 +11,6 @@ import numpy as np
 
 from solver.jit import part
 from solver.kernels.fixing import COUNT, FAR_S, NORM, WHOLE_MIN
-from solver.kernels.learning import BANDS_MIN
 from solver.kernels.linalg import cholesky, cholesky_solve
 from solver.kernels.rover import Filter, Record, Work
 
@@ -46,7 +45,7 @@ def starts_anew(is_fixed: bool, holds: bool, known: Record, now: Record, filter_
     """
     close = now.dt_s <= FAR_S  # antennas in a valley belie their filters in each of those further apart
     limit = BELIED if holds else BELIED_ALONE
-    believes = holds or (now.bands < BANDS_MIN and _spread_m2(filter_) < SURE_M**2)
+    believes = holds or (now.bands <= 1.0 and _spread_m2(filter_) < SURE_M**2)
     belied = close and believes and work.report[COUNT] >= WHOLE_MIN and work.report[NORM] > limit * work.report[COUNT]
     known.belied = known.belied + 1 if belied else 0
     square = _square_to_codes(now, filter_, work) if close else 0.0
