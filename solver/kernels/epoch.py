@@ -25,6 +25,7 @@ from solver.kernels.dilution import dilute_links
 from solver.kernels.doubt import starts_anew
 from solver.kernels.expected import expect_atmosphere, expect_strays
 from solver.kernels.fixing import (
+    COUNT,
     RATIO,
     WHOLE_MIN,
     condition_on_held,
@@ -55,6 +56,7 @@ from solver.kernels.learning import (
     learn_quiet,
     learn_storm,
     learn_wander,
+    norm_of,
     note_norm,
 )
 from solver.kernels.orbit import satellite_states, select_ephemerides
@@ -81,7 +83,7 @@ from solver.kernels.signal_noise import learn_signals
 from solver.model import HALF_CYCLE, SLIP, Quality
 from solver.signals import GLONASS, PRN_PER_SYSTEM
 
-__all__ = ["fix", "locate", "predict", "recall_channels", "stand_alone", "update"]
+__all__ = ["fix", "locate", "own_up", "predict", "recall_channels", "stand_alone", "update"]
 
 FIX, FLOAT, DGNSS = int(Quality.FIX), int(Quality.FLOAT), int(Quality.DGNSS)
 INNOVATION_LIMIT: Final = 4.0
@@ -303,7 +305,7 @@ def fix(
     if how.instantaneous:
         _list_integers(left, now.count, work)
         accepted = learn_alone(accepted, known, now, work)
-    is_sure = _own_up(how, known, now, work)
+    is_sure = own_up(accepted and not holds and work.report[COUNT] < left, how, known, now, work)
     anew = not how.instantaneous and starts_anew(accepted or holds, holds, known, now, filter_, work)
     offset, spread = work.position, work.position_m2
     if not how.instantaneous:
@@ -342,12 +344,16 @@ def fix(
 
 
 @part
-def _own_up(how: Record, known: Record, now: Record, work: Work) -> bool:
+def own_up(partly: bool, how: Record, known: Record, now: Record, work: Work) -> bool:
     """Add the noise that no filter may believe in to a position with known integers; tell whether it is sure.
 
-    Up is along the radius, within 0.2 degrees.
+    Far away, where a part of the integers is accepted, and they lie further off than the filter says, they widen what
+    they leave open: by the factor that the risk of accepting them was judged with. Up is along the radius, within 0.2
+    degrees.
     """
     scale = 1.0 if how.instantaneous else max(known.fixed_factor / now.phase_scale, 1.0)
+    if partly and not how.instantaneous and now.ionosphere_m > 0.0:
+        scale = max(scale, norm_of(work))
     total, along, radius2 = 0.0, 0.0, 0.0
     for axis in range(3):
         radius2 += now.origin_m[axis] ** 2

@@ -27,6 +27,7 @@ __all__ = [
     "learn_quiet",
     "learn_storm",
     "learn_wander",
+    "norm_of",
     "note_norm",
 ]
 
@@ -71,7 +72,7 @@ def learn_code_noise(redundancy: int, factor: float, known: Record, now: Record)
 
 
 @part
-def _norm(work: Work) -> float:
+def norm_of(work: Work) -> float:
     """Squared norm of the best integers for each of them, some 1 where the covariance is true; 0 where they are few."""
     return float(work.report[NORM] / work.report[COUNT]) if work.report[COUNT] >= WHOLE_MIN else 0.0
 
@@ -82,7 +83,7 @@ def note_norm(known: Record, now: Record, work: Work) -> None:
 
     Where the ionosphere may be to blame, carriers wait for integers that are known (`learn_alone`).
     """
-    now.shown = max(now.shown, now.quiet * now.quiet * _norm(work))
+    now.shown = max(now.shown, now.quiet * now.quiet * norm_of(work))
     if now.ionosphere_m == 0.0 and now.shown > 0.0:
         known.phase_factor = _alone_factor(known.phase_factor * _step(now.shown))
 
@@ -95,13 +96,13 @@ def learn_alone(accepted: bool, known: Record, now: Record, work: Work) -> bool:
     none were found for tells nothing but that it may be worse; without news the expectation is that of the distance.
     Where too few integers are known to tell noise from ionosphere, the norm stands for both.
     """
-    accepted &= now.quiet == 1.0 or _norm(work) < 1.0
+    accepted &= now.quiet == 1.0 or norm_of(work) < 1.0
     if now.ionosphere_m > 0.0 and (accepted or now.quiet < 1.0):
         shown = max(now.shown, 1.0)
         if accepted:
             squares = np.empty((2, 2))
             variance_components(now.count, work.links, work.known, now.quiet * now.ionosphere_m, squares)
-            noise, delay = _ratio(squares[0], _norm(work)), _ratio(squares[1], _norm(work))
+            noise, delay = _ratio(squares[0], norm_of(work)), _ratio(squares[1], norm_of(work))
             known.phase_factor = _alone_factor(known.phase_factor * _step(noise))
             shown = now.quiet * now.quiet * delay
         factor = known.ionosphere_factor ** math.exp(-min(now.dt_s / IONOSPHERE_S, 1.0)) * _step(shown)
