@@ -17,6 +17,7 @@ from solver.kernels import differencing, rtk
 from solver.kernels.atmosphere import overhead_ionosphere
 from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.kernels.orbit import is_beidou_geo, satellite_states, select_ephemerides, travel
+from solver.kernels.robust import ITERATIONS
 from solver.kernels.static import ROW, ROWS_MAX, arcs_of_phases
 from solver.model import HALF_CYCLE, SLIP, Ephemerides, Epoch
 from solver.observed import Selection
@@ -171,7 +172,7 @@ class Measuring:
         """How far from the origin one epoch's codes put the rover."""
         links = self.measure(pair, origin_m)
         offset, covariance, weight = np.empty(3), np.empty((3, 3)), np.empty(len(links))
-        if len(links) < 4 or rtk.solve_codes(len(links), links, offset, covariance, weight)[0] < 0:
+        if len(links) < 4 or rtk.solve_codes(len(links), links, ITERATIONS, offset, covariance, weight)[0] < 0:
             return None
         return offset
 
@@ -240,7 +241,7 @@ class Measuring:
         """The links of an epoch as rows of a session; weights are those of the noise law, codes astray are left out."""
         links = links[:ROWS_MAX]
         offset, covariance, weight = np.empty(3), np.empty((3, 3)), np.ones(len(links))
-        if len(links) and rtk.solve_codes(len(links), links, offset, covariance, weight)[0] < 1:
+        if len(links) and rtk.solve_codes(len(links), links, ITERATIONS, offset, covariance, weight)[0] < 1:
             weight[:] = 1.0
         rows = np.zeros(len(links), ROW)
         for name in ("sat", "key", "wavelength_m", "elevation", "unit", "wet_rover", "wet_base", "code_m", "phase_m"):

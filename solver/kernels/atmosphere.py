@@ -19,7 +19,9 @@ __all__ = [
     "ionosphere_mapping",
     "klobuchar_beidou",
     "klobuchar_gps",
+    "niell_coefficients",
     "niell_mapping",
+    "niell_slant",
     "overhead_ionosphere",
     "pierce_angle",
     "slant_ionosphere",
@@ -160,15 +162,29 @@ _YEAR_NS = 31_557_600_000_000_000
 @kernel
 def niell_mapping(time_ns: int, lat: float, height_m: float, elevation: float) -> tuple[float, float]:
     """Hydrostatic and wet mapping function (slant over zenith delay) of Niell 1996; down to 3 degrees of elevation."""
-    sine = math.sin(max(elevation, 0.03))
+    coefficients = np.empty(6)
+    niell_coefficients(time_ns, lat, coefficients)
+    return niell_slant(coefficients, height_m, elevation)
+
+
+@part
+def niell_coefficients(time_ns: int, lat: float, coefficients: Float64Array) -> None:
+    """Write the six coefficients that `niell_slant` takes of a place and day: they are the same for all satellites."""
     year = ((time_ns + _GPS_EPOCH_DAY_OF_YEAR_NS - _NIELL_PHASE_NS) % _YEAR_NS) / _YEAR_NS
     season = math.cos(2.0 * math.pi * (year if lat >= 0.0 else year + 0.5))
     a, b, c = _niell_row(lat, _NIELL_DRY_MEAN)
     a1, b1, c1 = _niell_row(lat, _NIELL_DRY_SEASON)
-    dry = _continued_fraction(sine, a - a1 * season, b - b1 * season, c - c1 * season)
+    coefficients[0], coefficients[1], coefficients[2] = a - a1 * season, b - b1 * season, c - c1 * season
+    coefficients[3], coefficients[4], coefficients[5] = _niell_row(lat, _NIELL_WET)
+
+
+@part
+def niell_slant(coefficients: Float64Array, height_m: float, elevation: float) -> tuple[float, float]:
+    """Hydrostatic and wet mapping function by the coefficients of `niell_coefficients`."""
+    sine = math.sin(max(elevation, 0.03))
+    dry = _continued_fraction(sine, coefficients[0], coefficients[1], coefficients[2])
     lift = 1.0 / sine - _continued_fraction(sine, _NIELL_HEIGHT[0], _NIELL_HEIGHT[1], _NIELL_HEIGHT[2])
-    a, b, c = _niell_row(lat, _NIELL_WET)
-    return dry + lift * height_m / 1e3, _continued_fraction(sine, a, b, c)
+    return dry + lift * height_m / 1e3, _continued_fraction(sine, coefficients[3], coefficients[4], coefficients[5])
 
 
 _VAPOUR_HPA = np.array([[26.31, 21.79, 11.66, 6.78, 4.11], [0.0, 8.85, 7.24, 5.36, 3.39], [0.0, 0.0, 0.0, 0.0, 0.0]])

@@ -82,21 +82,29 @@ def _term_weights(number: int, terms: str) -> Iterator[tuple[int, float]]:
 
 
 def _weights() -> tuple[np.ndarray, np.ndarray]:
-    """The rules as arrays: (choice, message, signal, field) factors, and (message, signal) number of choices."""
-    factors = np.zeros((_CHOICES, len(NavMessage), SIGNAL_COUNT, len(_FIELDS)))
+    """The rules as arrays: (row, field) factors, and (choice, message, signal) which row holds; -1: none.
+
+    There are few rows. A table of factors by all three would be 0.4 MB in each compiled kernel that asks for a delay.
+    """
+    rows: list[list[float]] = []
+    place = np.full((_CHOICES, len(NavMessage), SIGNAL_COUNT), -1, np.int16)
     count = np.zeros((len(NavMessage), SIGNAL_COUNT), np.int8)
     for systems, messages, codes, terms in _RULES:
         for number, code in enumerate(RINEX_CODE):
             if not code or code not in codes.split() or SYSTEMS[number // SIGNALS_PER_SYSTEM] not in systems:
                 continue
+            row = [0.0] * len(_FIELDS)
+            for field, factor in _term_weights(number, terms):
+                row[field] += factor
+            if row not in rows:
+                rows.append(row)
             for message in messages:
-                for field, factor in _term_weights(number, terms):
-                    factors[count[message, number], message, number, field] += factor
+                place[count[message, number], message, number] = rows.index(row)
                 count[message, number] += 1
-    return factors, count
+    return np.array(rows), place
 
 
-_FACTORS, _COUNT = _weights()
+_FACTORS, _PLACE = _weights()
 
 _GUESSES: tuple[tuple[str, tuple[NavMessage, ...], str, float], ...] = (
     ("GJ", (NavMessage.LNAV,), "2C 2S 2L 2X 1S 1L 1X", 0.3),
@@ -143,8 +151,11 @@ def group_delay(kepler: Records, glonass: Records, row: int, signal: int) -> flo
         delta_tau = glonass[row].delta_tau_s
         return delta_tau if system == GLONASS and BAND[signal] == 2 and not math.isnan(delta_tau) else 0.0
     message = kepler[row].message
-    for choice in range(_COUNT[message, signal]):
-        delay = _choice_delay(kepler, row, _FACTORS[choice, message, signal])
+    for choice in range(_CHOICES):
+        place = _PLACE[choice, message, signal]
+        if place < 0:
+            break
+        delay = _choice_delay(kepler, row, _FACTORS[place])
         if not math.isnan(delay):
             return delay
     return 0.0

@@ -7,8 +7,8 @@ import numpy as np
 from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.jit import kernel, part
 from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Int64Array
-from solver.kernels.atmosphere import L1_HZ, niell_mapping, zenith_troposphere
-from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
+from solver.kernels.atmosphere import L1_HZ, niell_coefficients, niell_slant, zenith_troposphere
+from solver.kernels.geodesy import elevation_of, enu_axes, geodetic_from_ecef
 from solver.kernels.orbit import travel
 from solver.kernels.spp import range_rate
 from solver.signals import BAND, GLONASS, PRN_PER_SYSTEM, SIGNAL_COUNT
@@ -44,16 +44,17 @@ def model_ranges(time_ns: int, position_m: Float64Array, states: Float64Array, o
             the satellite, its elevation (rad); NaN where there is no state.
     """
     lat, lon, height = geodetic_from_ecef(position_m[0], position_m[1], position_m[2])
-    axes = np.empty((3, 3))
+    axes, mapping = np.empty((3, 3)), np.empty(6)
     enu_axes(lat, lon, axes)
+    niell_coefficients(time_ns, lat, mapping)
     dry, wet = zenith_troposphere(lat, height, _HUMIDITY)
     for g in range(len(states)):
         out[g, :] = np.nan
         if math.isnan(states[g, 0]):
             continue
         distance, ex, ey, ez = travel(states[g], position_m[0], position_m[1], position_m[2])
-        _, elevation = azimuth_elevation(axes, ex, ey, ez)
-        dry_map, wet_map = niell_mapping(time_ns, lat, max(height, 0.0), elevation)
+        elevation = elevation_of(axes, ex, ey, ez)
+        dry_map, wet_map = niell_slant(mapping, max(height, 0.0), elevation)
         out[g, 0] = distance + dry * dry_map + wet * wet_map - SPEED_OF_LIGHT_MPS * states[g, 6]
         out[g, 1] = range_rate(position_m, states[g], ex, ey, ez) - SPEED_OF_LIGHT_MPS * states[g, 7]
         out[g, 2], out[g, 3], out[g, 4], out[g, 5] = ex, ey, ez, elevation

@@ -16,8 +16,8 @@ import numpy as np
 from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.jit import part
 from solver.kernels import Float32Array, Float64Array, Int16Array, Int32Array, Records
-from solver.kernels.atmosphere import ionosphere_mapping, niell_mapping, zenith_troposphere
-from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
+from solver.kernels.atmosphere import ionosphere_mapping, niell_coefficients, niell_slant, zenith_troposphere
+from solver.kernels.geodesy import azimuth_elevation, elevation_of, enu_axes, geodetic_from_ecef
 from solver.kernels.orbit import travel
 from solver.model import Epoch
 from solver.signals import BAND, PRN_PER_SYSTEM, SIGNAL_COUNT, SIGNALS_PER_SYSTEM, SYSTEMS
@@ -152,7 +152,7 @@ def pair_signals(
             j += 1
         k = j
         while k < len(base_sat) and base_sat[k] == rover_sat[i]:
-            if _matches(i, k, rover_signal, rover_code, base_signal, base_code, allowed):
+            if allowed[rover_signal[i]] and _match(rover_signal[i], rover_code[i], base_signal[k], base_code[k]):
                 usage[rover_signal[i], base_signal[k] % SIGNALS_PER_SYSTEM] += weight
             k += 1
     count, places, j = 0, 0, 0
@@ -180,17 +180,12 @@ def pair_signals(
 
 
 @part
-def _matches(
-    i: int, k: int, rover_signal: Int16Array, rover_code: Float64Array, base_signal: Int16Array,
-    base_code: Float64Array, allowed: Records,
-) -> bool:  # fmt: skip
-    """Whether two rows of one satellite are of one band and complete."""
-    return bool(
-        BAND[rover_signal[i]] == BAND[base_signal[k]]
-        and allowed[rover_signal[i]]
-        and not math.isnan(rover_code[i])
-        and not math.isnan(base_code[k])
-    )
+def _match(rover_signal: int, rover_code: float, base_signal: int, base_code: float) -> bool:
+    """Whether two rows of one satellite are of one band and complete.
+
+    It takes no arrays: numba counts references of those that a part is given, each time.
+    """
+    return bool(BAND[rover_signal] == BAND[base_signal] and not math.isnan(rover_code) and not math.isnan(base_code))
 
 
 @part
@@ -204,11 +199,11 @@ def _pair_satellite(
     for rank in range(8):
         best = 0.0
         for i in range(start, end):
-            if BAND_RANK[rover_signal[i]] != rank:
+            if BAND_RANK[rover_signal[i]] != rank or not allowed[rover_signal[i]]:
                 continue
             k = base_start
             while k < len(base_sat) and base_sat[k] == rover_sat[i]:
-                if _matches(i, k, rover_signal, rover_code, base_signal, base_code, allowed):
+                if _match(rover_signal[i], rover_code[i], base_signal[k], base_code[k]):
                     slot = base_signal[k] % SIGNALS_PER_SYSTEM
                     score = usage[rover_signal[i], slot]
                     if rover_signal[i] == base_signal[k]:
@@ -271,24 +266,27 @@ def link_geometry(
         base_states: (places, 8) the same of the base.
         links: (count,) code_m, phase_m and rate_mps become what the model expects, to be taken from what is observed.
     """
-    axes = np.empty((3, 3))
+    axes, base_axes = np.empty((3, 3)), np.empty((3, 3))
+    mapping, base_mapping = np.empty(6), np.empty(6)
     model = np.empty((places, 12))
     lat, lon, height = geodetic_from_ecef(rover_m[0], rover_m[1], rover_m[2])
     base_lat, base_lon, base_height = geodetic_from_ecef(base_m[0], base_m[1], base_m[2])
     dry, wet = zenith_troposphere(lat, height, 0.7)
     base_dry, base_wet = zenith_troposphere(base_lat, base_height, 0.7)
+    enu_axes(lat, lon, axes)
+    enu_axes(base_lat, base_lon, base_axes)
+    niell_coefficients(time_ns, lat, mapping)
+    niell_coefficients(base_time_ns, base_lat, base_mapping)
     for k in range(places):
-        enu_axes(base_lat, base_lon, axes)
         base_range, x, y, z = travel(base_states[k], base_m[0], base_m[1], base_m[2])
-        _, elevation = azimuth_elevation(axes, x, y, z)
-        dry_map, wet_map = niell_mapping(base_time_ns, base_lat, base_height, elevation)
+        elevation = elevation_of(base_axes, x, y, z)
+        dry_map, wet_map = niell_slant(base_mapping, base_height, elevation)
         base_part = base_range - SPEED_OF_LIGHT_MPS * base_states[k, 6] + dry_map * base_dry + wet_map * base_wet
         model[k, 8] = wet_map
         model[k, 10] = ionosphere_mapping(elevation)
-        enu_axes(lat, lon, axes)
         rover_range, x, y, z = travel(rover_states[k], rover_m[0], rover_m[1], rover_m[2])
         model[k, 11], elevation = azimuth_elevation(axes, x, y, z)
-        dry_map, wet_map = niell_mapping(time_ns, lat, height, elevation)
+        dry_map, wet_map = niell_slant(mapping, height, elevation)
         rover_part = rover_range - SPEED_OF_LIGHT_MPS * rover_states[k, 6] + dry_map * dry + wet_map * wet
         model[k, 0] = rover_part - base_part
         model[k, 1], model[k, 2], model[k, 3] = x, y, z
@@ -325,14 +323,15 @@ def expected_ranges(time_ns: int, receiver_m: Float64Array, states: Float64Array
         states: (n, 8) satellites at emission; NaN: the range is NaN.
         ranges: (n,) out, m.
     """
-    axes = np.empty((3, 3))
+    axes, mapping = np.empty((3, 3)), np.empty(6)
     lat, lon, height = geodetic_from_ecef(receiver_m[0], receiver_m[1], receiver_m[2])
     enu_axes(lat, lon, axes)
+    niell_coefficients(time_ns, lat, mapping)
     dry, wet = zenith_troposphere(lat, height, 0.7)
     for k in range(len(states)):
         distance, x, y, z = travel(states[k], receiver_m[0], receiver_m[1], receiver_m[2])
-        _, elevation = azimuth_elevation(axes, x, y, z)
-        dry_map, wet_map = niell_mapping(time_ns, lat, height, elevation)
+        elevation = elevation_of(axes, x, y, z)
+        dry_map, wet_map = niell_slant(mapping, height, elevation)
         ranges[k] = distance - SPEED_OF_LIGHT_MPS * states[k, 6] + dry_map * dry + wet_map * wet
 
 

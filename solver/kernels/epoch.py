@@ -60,6 +60,7 @@ from solver.kernels.learning import (
     note_norm,
 )
 from solver.kernels.orbit import satellite_states, select_ephemerides
+from solver.kernels.robust import ITERATIONS
 from solver.kernels.rover import Filter, Int64Array, Record, Work
 from solver.kernels.rtk import (
     WHITE_FACTOR_MAX,
@@ -199,10 +200,14 @@ def locate(
             time_ns, base_time_ns, count, places, now.origin_m, base_m, work.rover_states, work.base_states, work.links
         )
         link_observations(count, rover, base, noise, now.thickness_m, work.links)
-        redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
-        if redundancy < 0:
-            return 0, 0, 0
-        if _largest(work.position, 0) < NEAR_M:
+        for iterations in (1, ITERATIONS):  # where no code is far off, plain least squares do
+            redundancy, _ = solve_codes(count, work.links, iterations, work.position, work.position_m2, work.weight)
+            if redundancy < 0:
+                return 0, 0, 0
+            is_near = _largest(work.position, 0) < NEAR_M
+            if is_near:
+                break
+        if is_near:
             break
         for axis in range(3):
             now.origin_m[axis] += work.position[axis]
@@ -214,7 +219,7 @@ def locate(
         count, how.elevation_mask_rad, how.cn0_min_dbhz, now.delay_m, clock_m, factors, known.signal_factor, work.links
     )
     sort_links(count, work.links, work.order)
-    redundancy, factor = solve_codes(count, work.links, work.position, work.position_m2, work.weight)
+    redundancy, factor = solve_codes(count, work.links, ITERATIONS, work.position, work.position_m2, work.weight)
     if redundancy < 0:
         return 0, 0, 0
     learn_code_noise(redundancy, factor, known, now)

@@ -6,7 +6,7 @@ from solver.constants import WGS84_A_M, WGS84_F
 from solver.jit import kernel
 from solver.kernels import Float64Array
 
-__all__ = ["azimuth_elevation", "ecef_from_geodetic", "enu_axes", "geodetic_from_ecef", "to_enu"]
+__all__ = ["azimuth_elevation", "ecef_from_geodetic", "elevation_of", "enu_axes", "geodetic_from_ecef", "to_enu"]
 
 _E2 = WGS84_F * (2.0 - WGS84_F)
 _B_M = WGS84_A_M * (1.0 - WGS84_F)
@@ -66,3 +66,10 @@ def azimuth_elevation(axes: Float64Array, dx: float, dy: float, dz: float) -> tu
     if azimuth < 0.0:
         azimuth += 2.0 * math.pi
     return azimuth, math.atan2(up, math.hypot(east, north))
+
+
+@kernel
+def elevation_of(axes: Float64Array, dx: float, dy: float, dz: float) -> float:
+    """Elevation (rad) alone, as of `azimuth_elevation`."""
+    east, north, up = to_enu(axes, dx, dy, dz)
+    return math.atan2(up, math.hypot(east, north))

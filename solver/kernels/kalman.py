@@ -226,7 +226,8 @@ def update_group(
     Returns:
         How many measurements were taken, the first included.
     """
-    gains, spreads, offset_gain = np.empty((BLOCK, n)), np.empty(BLOCK), np.empty(n)
+    gains, scaled, spreads = np.zeros((BLOCK, n)), np.zeros((BLOCK, n)), np.ones(BLOCK)
+    gain, offset_gain = np.empty(n), np.empty(n)
     row, places, factors = np.zeros(BASE_STATES), np.empty(3, np.int64), np.empty(3)
     offset, offset_variance, total = 0.0, 0.0, 0.0
     taken, waiting = 0, 0
@@ -238,7 +239,7 @@ def update_group(
         if math.isnan(y):
             continue
         terms = _fill_row(links[k], is_phase, ambiguity[k], ionosphere[k], stray[k], row, places, factors)
-        gain, noise = gains[waiting], variance[k]
+        noise = variance[k]
         _project(n, row, terms, places, factors, waiting, gains, spreads, p, gain)
         innovation = y - offset - _along(row, terms, places, factors, x)
         innovations[k] = 0.0
@@ -258,18 +259,23 @@ def update_group(
                 noise += raised
                 spread += raised
             for i in range(n):
-                x[i] += gain[i] / spread * innovation
-                offset_gain[i] -= gain[i] / spread * shared
+                gains[waiting, i], scaled[waiting, i] = gain[i], gain[i] / spread
+                x[i] += scaled[waiting, i] * innovation
+                offset_gain[i] -= scaled[waiting, i] * shared
             offset += shared / spread * innovation
             offset_variance -= shared / spread * shared
             spreads[waiting] = spread
             waiting += 1
             if waiting == BLOCK:
-                _take_out(n, waiting, gains, spreads, p)
+                _take_out(n, waiting, gains, scaled, p)
                 waiting = 0
         total += 1.0 / noise
         taken += 1
-    _take_out(n, waiting, gains, spreads, p)
+    while waiting % 4 != 0:
+        for i in range(n):
+            scaled[waiting, i] = 0.0
+        waiting += 1
+    _take_out(n, waiting, gains, scaled, p)
     return taken
 
 
@@ -318,9 +324,9 @@ def _project(
     spreads: Float64Array, p: Float64Array, gain: Float64Array,
 ) -> None:  # fmt: skip
     """Write covariance times a measurement's partial derivatives, less what waits to be taken out of the covariance."""
-    for j in range(n):
-        gain[j] = 0.0
-    for i in range(BASE_STATES):
+    for j in range(n):  # the velocity's derivatives are zero
+        gain[j] = row[0] * p[0, j] + row[1] * p[1, j] + row[2] * p[2, j]
+    for i in range(ZENITH, BASE_STATES):
         if row[i] != 0.0:
             for j in range(n):
                 gain[j] += row[i] * p[i, j]
@@ -330,25 +336,33 @@ def _project(
             gain[j] += factors[t] * p[place, j]
         for j in range(place + 1, n):
             gain[j] += factors[t] * p[j, place]
-    for w in range(waiting):
-        shared = _along(row, terms, places, factors, gains[w]) / spreads[w]
+    along = np.zeros(BLOCK)  # products of the derivatives and the gains that wait, of all of them at once
+    for i in range(BASE_STATES):
+        if row[i] != 0.0:
+            for w in range(waiting):
+                along[w] += row[i] * gains[w, i]
+    for t in range(terms):
+        for w in range(waiting):
+            along[w] += factors[t] * gains[w, places[t]]
+    for w in range(0, waiting, 4):
+        a, b = along[w] / spreads[w], along[w + 1] / spreads[w + 1]
+        c, d = along[w + 2] / spreads[w + 2], along[w + 3] / spreads[w + 3]
         for j in range(n):
-            gain[j] -= shared * gains[w, j]
+            gain[j] = (
+                gain[j] - a * gains[w, j] - b * gains[w + 1, j] - c * gains[w + 2, j] - d * gains[w + 3, j]
+            )  # fmt: skip
 
 
 @kernel
-def _take_out(n: int, waiting: int, gains: Float64Array, spreads: Float64Array, p: Float64Array) -> None:
-    """Take the waiting gains out of the covariance, four in a pass, up to its diagonal but for the first rows."""
-    while waiting % 4 != 0:
-        for j in range(n):
-            gains[waiting, j] = 0.0
-        spreads[waiting] = 1.0
-        waiting += 1
+def _take_out(n: int, waiting: int, gains: Float64Array, scaled: Float64Array, p: Float64Array) -> None:
+    """Take the waiting gains out of the covariance, four in a pass, up to its diagonal but for the first rows.
+
+    Scaled gains beyond those that wait, up to a multiple of four, are zero.
+    """
     for i in range(n):
         columns = n if i < BASE_STATES else i + 1
         for w in range(0, waiting, 4):
-            a, b = gains[w, i] / spreads[w], gains[w + 1, i] / spreads[w + 1]
-            c, d = gains[w + 2, i] / spreads[w + 2], gains[w + 3, i] / spreads[w + 3]
+            a, b, c, d = scaled[w, i], scaled[w + 1, i], scaled[w + 2, i], scaled[w + 3, i]
             for j in range(columns):
                 p[i, j] -= a * gains[w, j] + b * gains[w + 1, j] + c * gains[w + 2, j] + d * gains[w + 3, j]
 

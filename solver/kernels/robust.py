@@ -16,18 +16,20 @@ from solver.jit import kernel, part
 from solver.kernels import Float64Array, Int16Array
 from solver.kernels.linalg import cholesky, cholesky_inverse, cholesky_solve
 
-__all__ = ["median", "robust_coordinates"]
+__all__ = ["ITERATIONS", "median", "robust_coordinates"]
 
 K0 = 1.5
 K1 = 5.0
 ITERATIONS = 12
-GROUPS = 64
+GENTLE = 3
+"""Iterations with Huber's weights before those of IGG III."""
+SETTLED = 0.01
 
 
 @kernel
 def robust_coordinates(
     count: int, unit: Float64Array, y: Float64Array, variance: Float64Array, group: Int16Array, solution: Float64Array,
-    covariance: Float64Array, weight: Float64Array, residual: Float64Array,
+    covariance: Float64Array, weight: Float64Array, residual: Float64Array, iterations: int,
 ) -> tuple[int, float]:  # fmt: skip
     """Solve y = -unit . x + offset(group) robustly.
 
@@ -36,45 +38,50 @@ def robust_coordinates(
         unit: (>= count, 3) unit vectors.
         y: (>= count,) observations; NaN: left out.
         variance: (>= count,).
-        group: (>= count,) numbers below 64.
+        group: (>= count,) numbers from 0 on.
         solution: (3,) out.
         covariance: (3, 3) out, for the given variances and final weights.
         weight: (>= count,) out, robust weights 0..1; 0 for what was left out.
         residual: (>= count,) out, y less its estimate; NaN for what was left out.
+        iterations: At most; 1 gives plain least squares.
 
     Returns:
         Redundancy (below 0: no solution), and the variance factor: the weighted mean square of the residuals over the
         redundancy; 1 without redundancy.
     """
-    normal = np.empty((3, 3))
-    scaled = np.empty(count)
-    offsets = np.zeros((GROUPS, 5))  # weight, three means of the unit vector, mean of y
+    normal, scaled, sigma, groups = np.empty((3, 3)), np.empty(count), np.empty(count), 0
     for k in range(count):
         weight[k] = 0.0 if math.isnan(y[k]) else 1.0
-    redundancy, factor = -1, 1.0
-    for iteration in range(ITERATIONS):
+        sigma[k] = math.sqrt(variance[k])
+        groups = max(groups, group[k] + 1)
+    offsets = np.empty((groups, 5))  # weight, three means of the unit vector, mean of y
+    redundancy, factor, iteration = -1, 1.0, 0
+    while True:
         redundancy = _solve_once(count, unit, y, variance, group, weight, offsets, normal, solution)
         if redundancy < 0:
             return redundancy, 1.0
         scale, used, square = 0.0, 0, 0.0
         for k in range(count):
-            residual[k] = np.nan
-            offset = offsets[group[k]]
-            if math.isnan(y[k]) or offset[0] <= 0.0:
+            residual[k], g = np.nan, group[k]
+            if math.isnan(y[k]) or offsets[g, 0] <= 0.0:
                 continue
-            value = y[k] - offset[4]
+            value = y[k] - offsets[g, 4]
             for axis in range(3):
-                value += (unit[k, axis] - offset[1 + axis]) * solution[axis]
+                value += (unit[k, axis] - offsets[g, 1 + axis]) * solution[axis]
             residual[k] = value
-            scaled[used] = abs(value) / math.sqrt(variance[k])
+            scaled[used] = abs(value) / sigma[k]
             square += weight[k] * value * value / variance[k]
             used += 1
         factor = square / redundancy if redundancy > 0 else 1.0
-        if redundancy < 2 or iteration == ITERATIONS - 1:
+        if redundancy < 2 or iteration >= iterations - 1:
             break
         scale = max(1.0, median(used, scaled) / 0.6745 * math.sqrt(used / redundancy))
-        if not _reweigh(count, residual, variance, scale, iteration < 3, weight):
+        change = _reweigh(count, residual, sigma, scale, iteration < GENTLE, weight)
+        if iteration < GENTLE and change == 0.0:  # more of this would be the same again
+            iteration, change = GENTLE, _reweigh(count, residual, sigma, scale, False, weight)
+        if iteration >= GENTLE and change <= SETTLED:
             break
+        iteration += 1
     cholesky_inverse(normal, covariance, 3)
     return redundancy, factor
 
@@ -121,12 +128,11 @@ def _solve_once(
     offsets[:] = 0.0
     for k in range(count):
         if weight[k] > 0.0:
-            w = weight[k] / variance[k]
-            offset = offsets[group[k]]
-            offset[0] += w
+            w, g = weight[k] / variance[k], group[k]
+            offsets[g, 0] += w
             for axis in range(3):
-                offset[1 + axis] += w * unit[k, axis]
-            offset[4] += w * y[k]
+                offsets[g, 1 + axis] += w * unit[k, axis]
+            offsets[g, 4] += w * y[k]
     groups = 0
     for g in range(len(offsets)):
         if offsets[g, 0] > 0.0:
@@ -139,35 +145,34 @@ def _solve_once(
     for k in range(count):
         if weight[k] > 0.0:
             used += 1
-            w = weight[k] / variance[k]
-            offset = offsets[group[k]]
+            w, g = weight[k] / variance[k], group[k]
             for a in range(3):
-                along = offset[1 + a] - unit[k, a]
-                solution[a] += w * along * (y[k] - offset[4])
+                along = offsets[g, 1 + a] - unit[k, a]
+                solution[a] += w * along * (y[k] - offsets[g, 4])
                 for b in range(a + 1):
-                    normal[a, b] += w * along * (offset[1 + b] - unit[k, b])
+                    normal[a, b] += w * along * (offsets[g, 1 + b] - unit[k, b])
     if used < groups + 3 or not cholesky(normal, 3):
         return -1
     cholesky_solve(normal, solution, 3)
     return used - groups - 3
 
 
-@part
+@kernel
 def _reweigh(
-    count: int, residual: Float64Array, variance: Float64Array, scale: float, gentle: bool, weight: Float64Array
-) -> bool:
-    """Set Huber's weights (gentle) or those of IGG III; returns whether any changed notably."""
-    changed = gentle
+    count: int, residual: Float64Array, sigma: Float64Array, scale: float, gentle: bool, weight: Float64Array
+) -> float:
+    """Set Huber's weights (gentle) or those of IGG III; returns their largest change."""
+    change = 0.0
     for k in range(count):
         if math.isnan(residual[k]):
             continue
-        t = abs(residual[k]) / (scale * math.sqrt(variance[k]))
+        t = abs(residual[k]) / (scale * sigma[k])
         new = 1.0
         if t > K0:
             new = K0 / t
             if not gentle:
                 new = 0.0 if t >= K1 else new * ((K1 - t) / (K1 - K0)) ** 2
         step = abs(new - weight[k])
-        changed |= step > 0.01 or step * t > 0.1  # a hundredth of an error of thousands of kilometres is not little
+        change = max(change, step * max(1.0, 0.1 * t))  # a hundredth of an error of thousands of km is not little
         weight[k] = new
-    return changed
+    return change

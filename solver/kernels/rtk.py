@@ -27,7 +27,7 @@ from solver.kernels.kalman import (
     update_group,
 )
 from solver.kernels.linalg import cholesky
-from solver.kernels.robust import median, robust_coordinates
+from solver.kernels.robust import ITERATIONS, median, robust_coordinates
 from solver.kernels.rover import Record
 from solver.model import HALF_CYCLE
 
@@ -150,7 +150,7 @@ def sort_links(count: int, links: Records, order: Int64Array) -> None:
 
 @part
 def solve_codes(
-    count: int, links: Records, solution: Float64Array, covariance: Float64Array, weight: Float64Array
+    count: int, links: Records, iterations: int, solution: Float64Array, covariance: Float64Array, weight: Float64Array
 ) -> tuple[int, float]:
     """Robust position from code differences; see `robust_coordinates`."""
     unit, y, variance = np.empty((count, 3)), np.empty(count), np.empty(count)
@@ -159,7 +159,7 @@ def solve_codes(
         for axis in range(3):
             unit[k, axis] = links[k].unit[axis]
         y[k], variance[k], group[k] = links[k].code_m, links[k].code_m2, links[k].group
-    return robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual)
+    return robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual, iterations)
 
 
 @part
@@ -174,7 +174,7 @@ def solve_rates(
             unit[k, axis] = links[k].unit[axis]
         y[k] = links[k].rate_mps
         variance[k] = noise_mps * noise_mps * links[k].phase_m2 / 9e-6
-    return robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual)
+    return robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual, ITERATIONS)
 
 
 @part
@@ -215,7 +215,9 @@ def time_differences(
         if place >= 0 and not slipped[k] and notes[place].seen_ns == previous_ns:
             y[k] = links[k].phase_m - notes[place].phase_m
         turned[k] = place >= 0 and notes[place].half > links[k].flags & HALF_CYCLE
-    redundancy, _ = robust_coordinates(count, unit, y, variance, group, solution, covariance, weight, residual)
+    redundancy, _ = robust_coordinates(
+        count, unit, y, variance, group, solution, covariance, weight, residual, ITERATIONS
+    )
     for k in range(count):
         if redundancy >= 3 and not math.isnan(y[k]):
             slipped[k] |= abs(residual[k]) > min(slip_m + 4.0 * math.sqrt(variance[k]), 0.06 + 4.0 * drift)

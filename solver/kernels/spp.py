@@ -16,7 +16,8 @@ from solver.kernels import Bools, Float32Array, Float64Array, Int16Array, Int32A
 from solver.kernels.atmosphere import (
     L1_HZ,
     ionosphere_mapping,
-    niell_mapping,
+    niell_coefficients,
+    niell_slant,
     pierce_angle,
     slant_ionosphere,
     zenith_troposphere,
@@ -472,7 +473,9 @@ def _range_rows(
     lat, lon, height = geodetic_from_ecef(x[0], x[1], x[2])
     grounded = x[0] ** 2 + x[1] ** 2 + x[2] ** 2 > GROUND_M**2
     axes, plane, tilt = np.empty((3, 3)), len(x) - len(_IONOSPHERE), np.zeros(3)
+    mapping = np.empty(6)
     enu_axes(lat, lon, axes)
+    niell_coefficients(time_ns, lat, mapping)
     dry, wet = zenith_troposphere(lat, height, _HUMIDITY)
     vertical = slant_ionosphere(time_ns, lat, lon, 0.0, 0.5 * math.pi, klobuchar[0], klobuchar[1])
     for row in range(len(signal)):
@@ -493,7 +496,7 @@ def _range_rows(
             tilt[1], tilt[2] = tilt[0] * arc * math.cos(azimuth), tilt[0] * arc * math.sin(azimuth)
             for k in range(3):
                 ionosphere += tilt[k] * x[plane + k]
-            dry_map, wet_map = niell_mapping(time_ns, lat, max(height, 0.0), elevation)
+            dry_map, wet_map = niell_slant(mapping, max(height, 0.0), elevation)
             troposphere = dry * dry_map + wet * wet_map
             common[g, 0] = math.sqrt(variance[g] + (0.3 * wet * wet_map + 0.02) ** 2)
         elif grounded or math.isnan(distance):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from solver.kernels.robust import median, robust_coordinates
+from solver.kernels.robust import ITERATIONS, median, robust_coordinates
 
 TRUTH = np.array([3.0, -2.0, 1.0])
 
@@ -20,7 +20,9 @@ def problem(seed: int, n: int = 24, groups: int = 3):
 def solve(unit, y, variance, group):
     n = len(y)
     solution, covariance, weight, residual = np.empty(3), np.empty((3, 3)), np.empty(n), np.empty(n)
-    redundancy, factor = robust_coordinates(n, unit, y, variance, group, solution, covariance, weight, residual)
+    redundancy, factor = robust_coordinates(
+        n, unit, y, variance, group, solution, covariance, weight, residual, ITERATIONS
+    )
     return redundancy, factor, solution, covariance, weight, residual
 
 
