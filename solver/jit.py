@@ -17,9 +17,11 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 import platformdirs
+from llvmlite import binding as llvm
 from numba.core import ir
 from numba.core.caching import FunctionCache
-from numba.core.runtime.nrt import rtsys
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
+from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
 from numba.core.typing.templates import Signature
 from numba.experimental import function_type
 
@@ -104,8 +106,8 @@ class Address(numba.types.WrapperAddressProtocol):
 class _Cache(FunctionCache):
     """A function's compiled code on disk, looked for when it is called: most of 200 functions are not by a process.
 
-    What is found is loaded without the compiler, whose tables take 0.12 s to set up. It does so itself, once there is
-    something to compile.
+    What is found is loaded without the compiler, whose tables take 0.12 s to set up, and its part of numba's runtime
+    0.02 s. It does so itself, once there is something to compile.
     """
 
     def __init__(self, function: Callable[..., object], folder: str) -> None:
@@ -121,9 +123,52 @@ class _Cache(FunctionCache):
 
     def load_overload(self, sig: object, target_context: object) -> object:
         """What a signature was compiled to; None where it was not."""
-        rtsys.initialize(target_context)  # what compiled code calls
+        _know_runtime()
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+
+
+@cache
+def _know_runtime() -> None:
+    """Let LLVM find what compiled code calls of numba's runtime, as `numba.core.runtime.nrt` does."""
+    for name, address in _nrt_python.c_helpers.items():
+        llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
+
+
+class _Library(JITCodeLibrary):
+    """Compiled code of a kernel, loaded without its intermediate code: only a compiler of its callers needs that.
+
+    To parse it took half of the time that it takes to load a kernel, and more memory than all else of it.
+    """
+
+    _intermediate: bytes | None = None
+    """Not parsed so far; None: this was compiled here."""
+
+    @classmethod
+    def _unserialize(cls, codegen: object, state: tuple[str, str, tuple[bytes, bytes]]) -> "_Library":
+        name, kind, (machine, intermediate) = state
+        library = super()._unserialize(codegen, (name, kind, (machine, _no_intermediate())))  # type: ignore[no-untyped-call]
+        library._shared_module, library._intermediate = None, intermediate
+        return cast(_Library, library)
+
+    def _get_module_for_linking(self) -> object:
+        if self._intermediate and self._shared_module is None:
+            self._shared_module = llvm.parse_bitcode(self._intermediate)
+        return super()._get_module_for_linking()  # type: ignore[no-untyped-call]
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """Address of a function of it; 0 where it has none of that name."""
+        if self._intermediate is None:
+            return cast(int, super().get_pointer_to_function(name))  # type: ignore[no-untyped-call]
+        return cast(int, self._codegen._engine.get_function_address(name))
+
+
+JITCPUCodegen._library_class = _Library
+
+
+@cache
+def _no_intermediate() -> bytes:
+    return cast(bytes, llvm.parse_assembly("").as_bitcode())
 
 
 def was_compiled(module: str) -> bool:

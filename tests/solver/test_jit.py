@@ -148,6 +148,20 @@ def test_a_loaded_kernel_is_compiled_for_other_types_as_well(tmp_path: Path) -> 
         assert done.returncode == 0, done.stderr
 
 
+def test_a_loaded_kernel_is_linked_with_one_that_is_compiled_later(tmp_path: Path) -> None:
+    """Its intermediate code is not parsed before."""
+    (tmp_path / "tests_linked.py").write_text(
+        "import numpy\nfrom solver.jit import kernel\n"
+        "@kernel\ndef add(values):\n    more = numpy.full(3, 2.0)\n    values += more\n    return values.sum()\n"
+        "@kernel\ndef twice(values):\n    return add(values) + add(values)\n"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    program = "import sys, numpy; sys.path.insert(0, sys.argv[1]); from tests_linked import *; values = numpy.zeros(3)"
+    for call, total in (("add(values)", "6.0"), ("twice(values)", "18.0"), ("add(values), twice(values)", "6.0 30.0")):
+        words = [sys.executable, "-c", f"{program}; print({call})", str(tmp_path)]
+        assert subprocess.run(words, env=environment, capture_output=True, text=True).stdout.strip() == total
+
+
 def test_a_kernel_is_called_by_its_address(tmp_path: Path) -> None:
     """Also where both were compiled before, and the compiler is not set up."""
     (tmp_path / "tests_addresses.py").write_text(
