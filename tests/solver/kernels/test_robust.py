@@ -17,11 +17,11 @@ def problem(seed: int, n: int = 24, groups: int = 3):
     return unit, y, variance, group
 
 
-def solve(unit, y, variance, group):
+def solve(unit, y, variance, group, iterations=ITERATIONS):
     n = len(y)
     solution, covariance, weight, residual = np.empty(3), np.empty((3, 3)), np.empty(n), np.empty(n)
     redundancy, factor = robust_coordinates(
-        n, unit, y, variance, group, solution, covariance, weight, residual, ITERATIONS
+        n, unit, y, variance, group, solution, covariance, weight, residual, iterations
     )
     return redundancy, factor, solution, covariance, weight, residual
 
@@ -36,6 +36,16 @@ def test_it_is_least_squares_with_an_unknown_for_each_group():
     assert solution == pytest.approx(expected[:3], abs=1e-9)
     assert covariance == pytest.approx(normal[:3, :3], rel=1e-9)
     assert residual == pytest.approx(y - design @ expected, abs=1e-9)
+
+
+def test_one_iteration_is_plain_least_squares():
+    unit, y, variance, group = problem(1)
+    y[3] += 5.0
+    _, _, solution, _, weight, _ = solve(unit, y, variance, group, iterations=1)
+    root = np.sqrt(variance)
+    design = np.hstack([-unit, np.eye(3)[group]]) / root[:, None]
+    assert solution == pytest.approx(np.linalg.lstsq(design, y / root, rcond=None)[0][:3], abs=1e-9)
+    assert (weight == 1.0).all()
 
 
 def test_clean_data_keep_their_weights_and_variance():
