@@ -22,7 +22,7 @@ from solver.kernels.atmosphere import overhead_ionosphere
 from solver.kernels.codes import forget_velocity, measure_rates
 from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals, rover_signal
 from solver.kernels.dilution import dilute_links
-from solver.kernels.doubt import starts_anew
+from solver.kernels.doubt import BELIED, starts_anew
 from solver.kernels.expected import expect_atmosphere, expect_strays
 from solver.kernels.fixing import (
     COUNT,
@@ -311,7 +311,8 @@ def fix(
         _list_integers(left, now.count, work)
         accepted = learn_alone(accepted, known, now, work)
     is_sure = own_up(accepted and not holds and work.report[COUNT] < left, how, known, now, work)
-    anew = not how.instantaneous and starts_anew(accepted or holds, holds, known, now, filter_, work)
+    anew = not how.instantaneous and starts_anew(accepted or holds, left, taken, known, now, filter_, work)
+    is_sure = is_sure and (accepted or known.misfit <= BELIED)
     offset, spread = work.position, work.position_m2
     if not how.instantaneous:
         offset, spread, patience = filter_.x, filter_.p, held_after(now.dt_s)
@@ -345,7 +346,7 @@ def fix(
         remember_phases(now.count, work.links, work.ambiguity, offset, filter_.notes)
         _rest(known, now, filter_)
     if anew:
-        known.count, known.ionosphere_factor, known.astray = 0, 1.0, 0.0
+        known.count, known.ionosphere_factor, known.astray, known.belied = 0, 1.0, 0.0, 0.0
 
 
 @part
