@@ -26,9 +26,9 @@ BELIED_SUM: Final = 3.0 * (BELIED - ALLOWED)
 """Three epochs that are belied, or more of those that almost are."""
 BELIED_ALONE: Final = 20.0
 SURE_M: Final = 0.1
-"""What belies an epoch of one band alone, where none is held and the float position is called sure to half a wavelength:
-what was right before something passed over the antenna has slipped unseen. Right starts, which are sure to no better than
-half a metre, come to 18."""
+"""What belies an epoch of one band, where none is held and the float position is called sure to half a wavelength: what
+was right before something passed over the antenna has slipped unseen. Right starts, sure to no better than half a metre,
+come to 18."""
 ASTRAY: Final = 16.0
 """Mean square in half a minute of how far the codes' positions lie off, in their sigmas. Multipath came to 9 in a walk
 and to 12 in a car, wrong ambiguities of a car in a city to 30 and more."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from solver.kernels.atmosphere import overhead_ionosphere
+from solver.kernels.doubt import BELIED
 from solver.kernels.epoch import recall_channels
 from solver.kernels.fixing import COUNT, NORM
 from solver.kernels.kalman import CHANNEL_BIAS, COMMON_IONOSPHERE
@@ -15,7 +16,7 @@ from solver.kernels.rover import NOW, workspace
 from solver.model import SLIP, Quality
 from solver.observed import take
 from solver.rtk import RtkOptions, RtkState, Workspace, process, process_all, process_codes
-from solver.signals import GLONASS, GPS, RINEX_CODE
+from solver.signals import GLONASS, GPS, PRN_PER_SYSTEM, RINEX_CODE
 from solver.timescale import NS
 from tests.solver import recordings
 
@@ -207,6 +208,38 @@ def test_a_cycle_slip_is_survived_with_and_without_a_flag(flagged):
     fixes, errors = run(after, baseline.seconds(30)[21:], state=state)
     assert {fix.quality for fix in fixes} == {Quality.FIX}
     assert np.abs(errors).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("satellites", "static", "quality"), [(5, False, Quality.FIX), (4, False, Quality.FLOAT), (4, True, Quality.FIX)]
+)
+def test_a_fix_of_a_rover_in_motion_knows_integers_of_five_satellites(satellites, static, quality):
+    rover, state, options = rover_at(500.0, 0.0, 0.0), RtkState(), RtkOptions(static=static)
+    times = baseline.seconds(16)
+    run(rover, times[:15], options, state=state)
+    epoch = rover.observe(KNOWN, times[15])
+    of_gps = [sat for sat in np.unique(epoch.sat) if sat // PRN_PER_SYSTEM == GPS]
+    few = take(epoch, np.isin(epoch.sat, of_gps[:satellites]))
+    fix = process(state, few, BASE.observe(KNOWN, times[15]), BASE.position_m, KNOWN, options)
+    assert fix.quality == quality
+    assert np.abs(fix.position_ecef_m - rover.position_m).max() < 0.03
+
+
+def test_what_sure_integers_contradict_is_no_fix():
+    rover, state = rover_at(500.0, 0.0, 0.0), RtkState()
+    run(rover, baseline.seconds(20), state=state)
+    epoch = rover.observe(KNOWN, baseline.seconds(21)[-1])
+    most = np.unique(epoch.sat)[:-4]
+    slips = {(int(epoch.sat[k]), int(epoch.signal[k])): 7.5 - k % 2 for k in np.flatnonzero(np.isin(epoch.sat, most))}
+    fixes, misfits = [], []
+    for t in baseline.seconds(24)[21:]:
+        epoch = replace(rover, slips=slips).observe(KNOWN, t)
+        if not fixes:
+            epoch.flags[np.isin(epoch.sat, most)] = SLIP
+        fixes.append(process(state, epoch, BASE.observe(KNOWN, t), BASE.position_m, KNOWN, RtkOptions()))
+        misfits.append(state.record["misfit"][0])
+    assert min(misfits) > BELIED
+    assert Quality.FIX not in {fix.quality for fix in fixes}
 
 
 def test_a_moving_rover_is_followed():
