@@ -27,7 +27,7 @@ BELIED_SUM: Final = 3.0 * (BELIED - ALLOWED)
 BELIED_ALONE: Final = 20.0
 SURE_M: Final = 0.1
 """What belies an epoch of one band, where none is held and the float position is called sure to half a wavelength: what
-was right before something passed over the antenna has slipped unseen. Right starts, sure to no better than half a metre,
+was right before something passed over the antenna has slipped unseen. Right starts, sure to no better than 0.5 m,
 come to 18."""
 ASTRAY: Final = 16.0
 """Mean square in half a minute of how far the codes' positions lie off, in their sigmas. Multipath came to 9 in a walk
