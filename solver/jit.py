@@ -163,6 +163,7 @@ class _Library(JITCodeLibrary):
         return cast(int, self._codegen._engine.get_function_address(name))
 
 
+# Whatever numba compiles or loads in this process is one of these; nothing narrower lets the cache make them.
 JITCPUCodegen._library_class = _Library
 
 
