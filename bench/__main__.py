@@ -24,6 +24,7 @@ BENCHMARKS: Final = {
     "batch": "rovers at 1 Hz that one process serves",
     "accuracy": "positions against truth, beside rnx2rtkp",
     "rtk": "fixed positions and wrong ones against truth, beside rnx2rtkp",
+    "bands": "positions by one band alone: what antennas put into millimetres",
     "static": "one position of a whole session against known coordinates, beside rnx2rtkp",
     "publish": "one frame to many sockets, beside the bare kernel send",
     "fanout": "thousands of rovers on one caster",
@@ -93,9 +94,9 @@ def _load(name: str) -> Any:
 
 
 def table_of(title: str, rows: list[Any]) -> Table:
-    """Rows as a table, a column for each field."""
+    """Rows as a table, a column for each field but those that are data for a figure (`repr=False`)."""
     table = Table(title=title)
-    fields = [field.name for field in dataclasses.fields(rows[0])] if rows else []
+    fields = [field.name for field in dataclasses.fields(rows[0]) if field.repr] if rows else []
     for field in fields:
         table.add_column(
             field.replace("_", " "), justify="left" if isinstance(getattr(rows[0], field), str) else "right"
