@@ -137,7 +137,7 @@ GLONASS_STATE: Final = np.dtype(
     [
         ("sat", np.int16),
         ("channel", np.int8),  # FDMA frequency channel, -7..6; 0 for SBAS
-        ("health", np.uint16),  # 0: healthy
+        ("health", np.uint16),  # 0: healthy; GLONASS: B_n's highest bit, 2: l_n
         ("iode", np.int32),  # GLONASS: tb in units of 15 min; SBAS: IODN
         ("toe_ns", np.int64),  # GPST of the state vector
         ("transmitted_ns", np.int64),  # GPST, -1: not known

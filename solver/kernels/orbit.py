@@ -56,6 +56,9 @@ _UNHEALTHY_MASK = np.array([0x3F, 0x4, 0x1, 0b111000111, 0b000111000, 0x1, 0x1, 
 I/NAV answers for E1 and E5b, F/NAV for E5a. CNAV flags L2 and L5 while they are pre-operational: L1 alone counts."""
 _QZSS_HEALTH_MASK = 0x3E
 """QZSS sets the lowest LNAV bit for L6 or L1C/B, which says nothing about the other signals (IS-QZSS-PNT 4.1.2.3)."""
+_GLONASS_HEALTH_MASK = 0xFFFD
+"""l_n (bit 1) does not count beside B_n: a Trimble NETR9's 1020 has it set for sound satellites, as RTKLIB and other
+receivers of the same minute show."""
 _ACCURACY_LIMIT_M = 100.0
 """URA beyond which a satellite is as good as unhealthy (URA index 10 and up)."""
 _SIN_GEO, _COS_GEO = math.sin(math.radians(-5.0)), math.cos(math.radians(-5.0))
@@ -286,7 +289,7 @@ def _nearest_vector(eph: Records, time_ns: int, sat: int) -> int:
         if age <= best_age:
             best, best_age = row, age
         row += 1
-    if best >= 0 and (eph[best].health != 0 or eph[best].accuracy_m > _ACCURACY_LIMIT_M):
+    if best >= 0 and (eph[best].health & _GLONASS_HEALTH_MASK or eph[best].accuracy_m > _ACCURACY_LIMIT_M):
         return UNHEALTHY
     return best
 

@@ -173,6 +173,15 @@ def test_selection_takes_the_nearest_healthy_record_in_time(ephemerides):
     assert index[0] == UNHEALTHY
 
 
+def test_a_glonass_satellite_is_unhealthy_by_its_bn_flag_not_by_ln_which_receivers_get_wrong(ephemerides):
+    record = ephemerides.glonass[:1].copy()
+    sats, index = record["sat"].copy(), np.empty(1, np.int32)
+    for health, expected in ((0, 0), (2, 0), (1, UNHEALTHY), (3, UNHEALTHY)):
+        record["health"] = health
+        select_ephemerides(ephemerides.kepler[:0], record, int(record["toe_ns"][0]), sats, index)
+        assert index[0] == expected
+
+
 def test_galileo_prefers_inav_and_heeds_the_health_of_its_own_signals(ephemerides):
     record = ephemerides.kepler[ephemerides.kepler["sat"] // 64 == 2][:1].repeat(2)
     record["message"] = [NavMessage.INAV, NavMessage.FNAV]
