@@ -28,7 +28,7 @@ def available() -> bool:
 
 def command(
     mode: str, output: Path, files: list[Path], systems: int, elevation_mask_deg: float,
-    base_ecef_m: tuple[float, float, float] | None, instantaneous: bool = False,
+    base_ecef_m: tuple[float, float, float] | None, instantaneous: bool = False, bands: int = 2,
 ) -> list[str]:  # fmt: skip
     """What to run.
 
@@ -40,8 +40,9 @@ def command(
         elevation_mask_deg: Degrees.
         base_ecef_m: The base's antenna.
         instantaneous: Ambiguities of each epoch by itself.
+        bands: RTKLIB's number of frequencies; of BeiDou B1, B2I, B2a, B3I in this order.
     """
-    options = ["--systems", str(systems), "--mask", str(elevation_mask_deg)]
+    options = ["--bands", str(bands), "--systems", str(systems), "--mask", str(elevation_mask_deg)]
     if base_ecef_m:
         options += ["--base", *(f"{value:.4f}" for value in base_ecef_m)]
     options += ["--instantaneous"] if instantaneous else []
@@ -56,13 +57,14 @@ def main(
     mask: Annotated[float, typer.Option()],
     base: Annotated[tuple[float, float, float] | None, typer.Option()] = None,
     instantaneous: Annotated[bool, typer.Option("--instantaneous")] = False,
+    bands: Annotated[int, typer.Option()] = 2,
 ) -> None:
     """Solve; this runs in the peer process."""
     import pyrtklib5 as rtklib  # type: ignore[import-untyped]
 
     modes = {"single": rtklib.PMODE_SINGLE, "dgnss": rtklib.PMODE_DGPS, "kinematic": rtklib.PMODE_KINEMA}
     options = rtklib.prcopt_default
-    options.mode, options.navsys, options.nf, options.elmin = modes[mode], systems, 2, math.radians(mask)
+    options.mode, options.navsys, options.nf, options.elmin = modes[mode], systems, bands, math.radians(mask)
     options.ionoopt, options.tropopt = rtklib.IONOOPT_BRDC, rtklib.TROPOPT_SAAS
     options.sateph, options.soltype = rtklib.EPHOPT_BRDC, 0
     options.modear, options.glomodear = _INSTANTANEOUS if instantaneous else _CONTINUOUS, 0
