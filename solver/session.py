@@ -1,7 +1,7 @@
 """A session of two receivers at rest as rows of observed less modelled differences, with the arcs of their carriers.
 
 `StaticOptions` says what is used and how it is modelled; `Measuring` turns pairs of epochs into a `Session`, which
-`solver.static` adjusts. Tides move both antennas; calibrated antennas are moved to their reference points.
+`solver.static` adjusts. Tides move both antennas.
 """
 
 import math
@@ -12,11 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.antenna import Antenna, range_correction_m
 from solver.kernels import differencing, rtk
 from solver.kernels.atmosphere import overhead_ionosphere
-from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
-from solver.kernels.orbit import is_beidou_geo, satellite_states, select_ephemerides, travel
+from solver.kernels.orbit import is_beidou_geo, satellite_states, select_ephemerides
 from solver.kernels.robust import ITERATIONS
 from solver.kernels.static import ROW, ROWS_MAX, arcs_of_phases
 from solver.model import HALF_CYCLE, SLIP, Ephemerides, Epoch
@@ -53,7 +51,6 @@ class StaticOptions:
         epochs_max: Longer sessions are thinned to so many epochs.
         failure_rate: Of bootstrapping the integers that are fixed.
         tides: Move both antennas with the solid-earth tides, so that the coordinates are free of them.
-        antennas: Calibrations of the rover's and the base's antenna; None: positions are those of the phase centres.
         phase_noise_m: Carrier noise of one receiver at the zenith, per component of the noise law, to begin with.
         code_noise_m: The same of the code.
         ionosphere_ppm: Differential zenith ionosphere, 1 sigma, mm per km of baseline.
@@ -68,7 +65,6 @@ class StaticOptions:
     epochs_max: int = 3000
     failure_rate: float = 1e-3
     tides: bool = True
-    antennas: tuple[Antenna, Antenna] | None = None
     phase_noise_m: float = 0.0015
     code_noise_m: float = 0.3
     ionosphere_ppm: float = 0.5
@@ -184,10 +180,7 @@ class Measuring:
             tides_m[:] = np.stack([solid_tide_m(time_ns, origin_m), solid_tide_m(time_ns, self.base_m)], axis=1)
         parts = []
         for number, pair in enumerate(pairs):
-            links = self.measure(pair, origin_m, tides_m[number])
-            if self.options.antennas:
-                self._correct_antennas(links, origin_m, self.options.antennas)
-            parts.append(self._rows(links, number))
+            parts.append(self._rows(self.measure(pair, origin_m, tides_m[number]), number))
         rows = np.concatenate(parts)
         if not len(rows):
             return None
@@ -217,18 +210,6 @@ class Measuring:
         looks = range(int(time_ns[0]), int(time_ns[-1]) + _LOOK_NS, _LOOK_NS)
         return max(self._overhead_ionosphere(look)[1] for look in looks)
 
-    def _correct_antennas(self, links: NDArray[Any], origin_m: Floats, antennas: tuple[Antenna, Antenna]) -> None:
-        """Move what was measured to the antennas' reference points."""
-        towards = [[travel(self.states[1, place], *self.base_m.tolist())[1:] for place in links["place"].tolist()]]
-        slots = (links["key"] // 32 % 32, links["key"] % 32)
-        places = (origin_m, self.base_m)
-        for which, unit in enumerate((links["unit"], np.array(towards).reshape(-1, 3))):
-            signals = (links["sat"] // PRN_PER_SYSTEM * 32 + slots[which]).astype(np.int16)
-            azimuth, elevation = _directions(unit, places[which])
-            correction_m = range_correction_m(antennas[which], signals, azimuth, elevation) * (1 - 2 * which)
-            links["code_m"] -= correction_m
-            links["phase_m"] -= correction_m
-
     def _standing(self) -> NDArray[np.bool_]:
         """(SATELLITE_COUNT,) satellites of BeiDou that stand still in the sky."""
         standing = np.zeros(SATELLITE_COUNT, np.bool_)
@@ -254,15 +235,6 @@ class Measuring:
         rows["common_ionosphere"] = links["ionosphere"] * (links["slant"] - links["slant_base"])
         rows["code_w"], rows["phase_w"] = 1.0 / links["code_m2"], 1.0 / links["phase_m2"]
         return rows
-
-
-def _directions(unit: Floats, position_m: Floats) -> tuple[Floats, Floats]:
-    """Azimuth and elevation of unit vectors (n, 3) from a place."""
-    axes = np.empty((3, 3))
-    latitude, longitude, _ = geodetic_from_ecef(*position_m.tolist())
-    enu_axes(latitude, longitude, axes)
-    east, north, up = axes @ unit.T
-    return np.arctan2(east, north), np.arcsin(np.clip(up, -1.0, 1.0))
 
 
 def keep_long_arcs(rows: NDArray[Any], time_ns: NDArray[np.int64]) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from caster.epochs import StationDescription
 from caster.errors import ConfigError, SourceError
 from solver.constants import WGS84_A_M
 from solver.jit import was_compiled
@@ -26,7 +27,6 @@ from stations.compressed import Reader, read_plain
 from stations.recordings import EARTH_RADIUS_MIN_M, Recording, Session, UndatedError
 
 if TYPE_CHECKING:
-    from solver.antenna import Antenna
     from solver.rtk import RtkOptions
 
 __all__ = [
@@ -49,6 +49,8 @@ their clocks are off by milliseconds. Each is modelled at its own tag."""
 _MAKE_LETTERS: Final = 4
 _NO_MAKES: Final = {"", "NONE", "UNKN"}
 _FAR_M: Final = 100.0
+_CENTIMETRES: Final = ("kinematic", "moving-base", "static")
+"""Modes that are good enough for antennas to matter."""
 _CHECK_EPOCHS: Final = 20
 _BASE_AGE_MAX_NS: Final = 60 * NS
 """As of `solver.rtk.RtkOptions.age_max_s`, which is the longest of all modes."""
@@ -67,7 +69,6 @@ class Job:
         selection: Which observations may be used.
         instantaneous: Ambiguities are resolved from each epoch alone (modes that resolve any).
         warnings: What the user should know about the input.
-        antennas: Calibrations of the rover's and the base's antenna (static mode).
         one_make: Rover and base are known to be receivers of one make.
     """
 
@@ -79,7 +80,6 @@ class Job:
     selection: Selection
     instantaneous: bool = False
     warnings: list[str] = field(default_factory=list)
-    antennas: "tuple[Antenna, Antenna] | None" = None
     one_make: bool = False
 
 
@@ -134,8 +134,12 @@ def prepare(
     instantaneous: bool = False,
     antex: Path | None = None,
     read: Reader = read_plain,
+    antennas: tuple[str, str] = ("", ""),
 ) -> Job:
     """Read the files of a job; `read` gives the content of one, unpacked.
+
+    With `antex`, its epochs are those of the antennas' reference points; `antennas` name the rover's and the base's,
+    where the files do not.
 
     Raises:
         ConfigError: the mode is not known, or lacks what it needs.
@@ -166,22 +170,32 @@ def prepare(
     )
     if not job.rover:
         raise SourceError("no epoch of the rover lies between --start and --end")
-    if not base or mode == "moving-base":
-        return job
-    if job.rover[0].time_ns > job.base[-1].time_ns + _BASE_AGE_MAX_NS or job.rover[-1].time_ns < job.base[0].time_ns:
-        warnings.append(f"the base observed {_span(job.base)}, the rover {_span(job.rover)}: not at the same time")
-    if not antex:
-        if mode == "static":
-            _compare_antennas(moving.station.antenna, fixed.station.antenna, warnings)
-        return replace(job, base_ecef_m=base_position(fixed, ephemerides, base_ecef_m, warnings))
-    from stations.static import antennas_of
+    if base and mode != "moving-base":
+        _compare_spans(job.rover, job.base, warnings)
+        job = replace(job, base_ecef_m=base_position(fixed, ephemerides, base_ecef_m, warnings))
+    return _with_antennas(job, antex, (moving.station, fixed.station), antennas)
 
-    names = [(who.station.antenna, who.station.antenna_serial) for who in (moving, fixed)]
-    return replace(
-        job,
-        base_ecef_m=base_position(fixed, ephemerides, base_ecef_m, warnings),
-        antennas=antennas_of(antex, names, warnings),
-    )
+
+def _with_antennas(
+    job: Job, antex: Path | None, stations: tuple[StationDescription, StationDescription], stated: tuple[str, str]
+) -> Job:
+    """A job with its antennas' calibrations applied, where there are any, or a warning that they matter.
+
+    Raises:
+        ConfigError: Antennas are stated that no file tells of.
+        DipperError: The file cannot be read.
+    """
+    if any(stated) and not antex:
+        raise ConfigError("--rover-antenna and --base-antenna name calibrations of --antex FILE, which is not given")
+    if antex and job.mode == "single":
+        job.warnings.append("--antex: single positions are metres off: not applied")
+    elif antex:
+        from stations.antennas import calibrated
+
+        return calibrated(job, antex, stations, stated)
+    elif job.mode in _CENTIMETRES:
+        _compare_antennas(stations[0].antenna, stations[1].antenna, job.warnings)
+    return job
 
 
 def is_one_make(rover: str, base: str) -> bool:
@@ -207,6 +221,12 @@ def _read_both(session: Session, rover: list[Path], base: list[Path]) -> tuple[R
         fixed = session.read(base)
         return session.read(rover, stated_ns=fixed.epochs[0].time_ns), fixed
     return moving, session.read(base, stated_ns=moving.epochs[0].time_ns) if base else Recording()
+
+
+def _compare_spans(rover: list[Epoch], base: list[Epoch], warnings: list[str]) -> None:
+    """Warn of a base that did not observe while the rover did."""
+    if rover[0].time_ns > base[-1].time_ns + _BASE_AGE_MAX_NS or rover[-1].time_ns < base[0].time_ns:
+        warnings.append(f"the base observed {_span(base)}, the rover {_span(rover)}: not at the same time")
 
 
 def _span(epochs: list[Epoch]) -> str:

@@ -7,26 +7,21 @@ an uncertainty in metres; the reason comes with it.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caster.codec.antex import read_antex
-from caster.errors import FormatError
-from solver.antenna import Antenna, find_antenna
 from solver.kernels.geodesy import enu_axes, geodetic_from_ecef
 from solver.model import Ephemerides, Epoch, Fix, Quality
 from solver.observed import Selection
 from solver.spp import SppOptions, solve
 from solver.static import StaticOptions, StaticSolution, solve_static
-from stations.compressed import read_plain
 
 if TYPE_CHECKING:
     from stations.solve import Job
 
-__all__ = ["SingleAverage", "antennas_of", "average_singles", "enu_deviations_m", "fix_of", "line_of", "solve_session"]
+__all__ = ["SingleAverage", "average_singles", "enu_deviations_m", "fix_of", "line_of", "solve_session"]
 
 SINGLE_BIAS_ENU_M: Final = (1.2, 1.2, 1.5)
 """What no averaging takes off single positions (broadcast orbits, ionosphere, troposphere), 1 sigma: averages of eight
@@ -74,9 +69,7 @@ def solve_session(job: "Job") -> StaticSolution:
     """The whole-arc solution of a job; the average of single positions where carriers give none."""
     from stations.solve import signal_mask
 
-    options = StaticOptions(
-        signals=signal_mask(job.selection), elevation_mask_rad=job.selection.elevation_mask, antennas=job.antennas
-    )
+    options = StaticOptions(signals=signal_mask(job.selection), elevation_mask_rad=job.selection.elevation_mask)
     solution = solve_static(job.rover, job.base, job.base_ecef_m, job.ephemerides, options)
     if solution.quality:
         return solution
@@ -126,28 +119,6 @@ def enu_deviations_m(solution: StaticSolution) -> list[float]:
     axes = _axes(solution.position_ecef_m)
     variances: list[float] = np.diag(axes @ solution.covariance_m2 @ axes.T).tolist()
     return [math.sqrt(value) if value >= 0.0 else math.nan for value in variances]
-
-
-def antennas_of(path: Path, names: Sequence[tuple[str, str]], warnings: list[str]) -> tuple[Antenna, Antenna] | None:
-    """The calibrations of two antennas, each a name and a serial number; None with a warning where one is missing.
-
-    Raises:
-        DipperError: the file cannot be read.
-    """
-    try:
-        known = read_antex(read_plain(path))
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
-    found: list[Antenna] = []
-    for name, serial in names:
-        antenna = find_antenna(known, name, serial)
-        if antenna is None:
-            warnings.append(
-                f"{path}: no calibration of {name.strip() or 'an antenna that is not named'}: none is applied"
-            )
-            return None
-        found.append(antenna)
-    return found[0], found[1]
 
 
 def _axes(position_m: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,9 +22,10 @@ from solver.model import Quality
 from solver.observed import Selection
 from solver.static import StaticSolution
 from solver.timescale import to_datetime
+from stations.antennas import calibrated
 from stations.recordings import Recording, Session
 from stations.solve import Job, base_position
-from stations.static import antennas_of, average_singles, enu_deviations_m, solve_session
+from stations.static import average_singles, enu_deviations_m, solve_session
 
 __all__ = ["BROADCAST_FRAME", "BaseLine", "Bases", "Survey", "report", "survey"]
 
@@ -142,10 +143,10 @@ def _line(
     told: list[str] = []
     ephemerides = session.ephemerides.snapshot()
     place = base_position(base, ephemerides, stated, told)
-    antennas = [(who.station.antenna, who.station.antenna_serial) for who in (recording, base)]
-    calibrated = antennas_of(bases.antex, antennas, told) if bases.antex else None
+    job = Job("static", recording.epochs, base.epochs, place, ephemerides, selection, warnings=told)
+    if bases.antex:
+        job = calibrated(job, bases.antex, (recording.station, base.station))
     warnings += [f"{name}: {text}" for text in told]
-    job = Job("static", recording.epochs, base.epochs, place, ephemerides, selection, antennas=calibrated)
     return BaseLine(name, place, solve_session(job))
 
 

@@ -70,8 +70,13 @@ def solve(
     elevation_mask: Annotated[float, typer.Option(min=0.0, max=80.0, help="Degrees.")] = 10.0,
     instantaneous: Annotated[bool, typer.Option("--instantaneous", help="Resolve each epoch by itself.")] = False,
     antex: Annotated[
-        Path | None, typer.Option(help="Calibrations of both antennas, applied in static mode: an ANTEX file.")
+        Path | None,
+        typer.Option(help="Calibrations of both antennas, an ANTEX file: positions are those of reference points."),
     ] = None,
+    rover_antenna: Annotated[
+        str, typer.Option(help="The rover's, as 'LEIAR25.R3 NONE', where its files name none or another.")
+    ] = "",
+    base_antenna: Annotated[str, typer.Option(help="The same of the base.")] = "",
     start: Annotated[str, typer.Option(help="First epoch, GPST, as 2024-06-24T08:20:00.")] = "",
     end: Annotated[str, typer.Option(help="Last epoch.")] = "",
     interval: Annotated[float, typer.Option(min=0.0, max=86_400.0, help="Seconds between epochs; 0: all.")] = 0.0,
@@ -84,6 +89,8 @@ def solve(
     """Solve recordings for positions.
 
     Example: dipper solve --mode dgnss --rover rover.obs.gz --base base.rtcm3 --nav brdc.rnx --output rover.pos
+
+    Example: dipper solve --mode kinematic --rover r.obs --base b.obs --antex igs20.atx --rover-antenna 'AOAD/M_T NONE'
     """
     from stations.compressed import ReadAhead
 
@@ -108,8 +115,9 @@ def solve(
         span = (_instant(start), _instant(end))
         try:
             job = prepare(
-                mode, rover, base or [], nav or [], wanted, place, span, interval, instantaneous, antex, ahead.read
-            )
+                mode, rover, base or [], nav or [], wanted, place, span, interval, instantaneous, antex, ahead.read,
+                (rover_antenna, base_antenna),
+            )  # fmt: skip
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from None
     for warning in job.warnings[:20]:

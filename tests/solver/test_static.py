@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from caster.codec.antex import read_antex
-from solver.antenna import find_antenna, range_correction_m
+from solver.antenna import at_reference_point, find_antenna, range_correction_m
 from solver.kernels.geodesy import azimuth_elevation, enu_axes, geodetic_from_ecef
 from solver.kernels.orbit import kepler_state, travel
 from solver.model import Quality
@@ -119,7 +119,11 @@ def test_calibrated_antennas_give_the_reference_points():
         [through(antenna, epoch, receiver.position_m) for epoch in epochs_of(receiver, times)]
         for antenna, receiver in zip(pair, (rover, BASE), strict=True)
     ]
-    with_them = solve_static(*observed, BASE.position_m, KNOWN, StaticOptions(tides=False, antennas=pair))
+    moved = [
+        [at_reference_point(epoch, antenna, receiver.position_m, KNOWN) for epoch in epochs]
+        for antenna, epochs, receiver in zip(pair, observed, (rover, BASE), strict=True)
+    ]
+    with_them = solve_static(*moved, BASE.position_m, KNOWN, NO_TIDES)
     without = solve_static(*observed, BASE.position_m, KNOWN, NO_TIDES)
     assert np.abs(with_them.position_ecef_m - rover.position_m).max() < 0.004
     assert 0.03 < enu(without.position_ecef_m - rover.position_m)[2] < 0.1

@@ -5,14 +5,12 @@ import pytest
 from typer.testing import CliRunner
 
 from caster.codec.solution import read_pos
-from caster.errors import FormatError
 from solver.kernels.geodesy import ecef_from_geodetic, enu_axes, geodetic_from_ecef
 from solver.model import Quality
 from solver.observed import Selection
 from stations.cli import app
 from stations.solve import prepare, run
-from stations.static import antennas_of, average_singles, enu_deviations_m, solve_session
-from tests.caster.codec.antex_sample import SAMPLE
+from stations.static import average_singles, enu_deviations_m, solve_session
 from tests.caster.codec.rinex.samples import package_file
 from tests.recordings import NAGOYA_ROVER_ECEF_M, STROMLO_ROVER_ECEF_M
 
@@ -85,36 +83,6 @@ def test_the_command_writes_one_position_that_other_programs_read(tmp_path):
     assert np.linalg.norm(solution.position_ecef_m[0] - FUJISAWA_ROVER) < 0.01
     assert "60 epochs, 100.0 % of them in one fix solution" in result.stderr
     assert "ambiguity combinations fixed" in result.stderr
-
-
-def test_an_antenna_that_is_not_in_the_file_is_told(tmp_path):
-    path = tmp_path / "some.atx"
-    path.write_bytes(SAMPLE)
-    warnings: list[str] = []
-    assert antennas_of(path, [("TESTANT         DOME", ""), ("OTHERANT", "")], warnings) is not None
-    assert not warnings
-    assert antennas_of(path, [("TESTANT         DOME", ""), ("", "")], warnings) is None
-    assert "an antenna that is not named: none is applied" in warnings[0]
-
-
-def test_antennas_of_two_types_that_nothing_corrects_are_told(shared_data):
-    """Delft to Eijsden, 164 km: the height is 21 cm off, and 1 cm with both antennas' calibrations."""
-    folder = shared_data / "nl-network-2021001"
-    told = {}
-    for name in ("delf", "rovn"):
-        rover, base = (folder / f"{who}001_00-12h.21o.xz" for who in (name, "zegv"))
-        navigation = [folder / "AMEL00NLD_R_20210010000_01D_MN.rnx.xz"]
-        warnings = prepare("static", [rover], [base], navigation, Selection(), np.array(TIBET_BASE)).warnings
-        told[name] = [text for text in warnings if "--antex" in text]
-    differ = "TRM29659.00 UNAV and SEPCHOKE_B3E6 SPKE differ in height by centimetres to decimetres: give --antex FILE"
-    assert told == {"delf": [differ], "rovn": []}
-
-
-def test_a_file_that_is_no_antenna_file_is_named(tmp_path):
-    path = tmp_path / "notes.txt"
-    path.write_bytes(b"nothing of antennas in here")
-    with pytest.raises(FormatError, match=r"notes\.txt: line 1: not an ANTEX file"):
-        antennas_of(path, [], [])
 
 
 def test_single_positions_average_to_metres_that_are_owned_up_to(shared_data):
