@@ -76,7 +76,7 @@ def antennas_of(
         DipperError: the file cannot be read.
     """
     try:
-        known = read_antex(read_plain(path))
+        known = read_antex(read_plain(path), {word for name, _ in names for word in name.split()[:1]})
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
     found: list[Antenna] = []

@@ -142,13 +142,15 @@ def prepare(
     where the files do not.
 
     Raises:
-        ConfigError: the mode is not known, or lacks what it needs.
+        ConfigError: the mode is not known, lacks what it needs, or a stated antenna is not calibrated.
         DipperError: a file cannot be read or holds nothing of use.
     """
     if mode not in MODES:
         raise ConfigError(f"--mode {mode}: not one of {', '.join(sorted(MODES))}")
     if not base and mode != "single":
         raise ConfigError(f"--mode {mode} needs --base")
+    if any(antennas) and not antex:
+        raise ConfigError("--rover-antenna and --base-antenna name calibrations of --antex FILE, which is not given")
     session = Session(read)
     for path in navigation:
         session.read_navigation(path)
@@ -182,11 +184,9 @@ def _with_antennas(
     """A job with its antennas' calibrations applied, where there are any, or a warning that they matter.
 
     Raises:
-        ConfigError: Antennas are stated that no file tells of.
+        ConfigError: A stated antenna is not in the file.
         DipperError: The file cannot be read.
     """
-    if any(stated) and not antex:
-        raise ConfigError("--rover-antenna and --base-antenna name calibrations of --antex FILE, which is not given")
     if antex and job.mode == "single":
         job.warnings.append("--antex: single positions are metres off: not applied")
     elif antex:

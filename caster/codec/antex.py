@@ -5,7 +5,7 @@ matter to a baseline. A block that cannot be read is an error that names its lin
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 import numpy as np
@@ -21,20 +21,31 @@ SIZE_MAX: Final = 200_000_000
 """Ten times the IGS's largest file."""
 _ANGLES_MAX: Final = 400
 _FIRST_LABEL: Final = "ANTEX VERSION / SYST"
+_TYPE_LABEL: Final = "TYPE / SERIAL NO"
 
 
-def read_antex(data: bytes) -> list[Antenna]:
+def read_antex(data: bytes, types: Collection[str] = ()) -> list[Antenna]:
     """The receiver antennas of an ANTEX file.
 
+    Args:
+        data: Its content.
+        types: Names without radomes of those that are wanted; none: all are.
+
     Raises:
-        FormatError: it is no ANTEX file, or a line of it cannot be read.
+        FormatError: it is no ANTEX file, or a line of it that is needed cannot be read.
     """
     if len(data) > SIZE_MAX:
         raise FormatError(f"an ANTEX file of more than {SIZE_MAX} bytes")
     lines = data.decode("ascii", errors="replace").splitlines()
     if not lines or lines[0][60:80].strip() != _FIRST_LABEL:
         raise FormatError(f"line 1: not an ANTEX file: no {_FIRST_LABEL!r} in columns 61 to 80")
-    return [antenna for start, block in _blocks(lines) if (antenna := _antenna(block, start)) is not None]
+    wanted = ((start, block) for start, block in _blocks(lines) if not types or _type(block) in types)
+    return [antenna for start, block in wanted if (antenna := _antenna(block, start)) is not None]
+
+
+def _type(block: list[str]) -> str:
+    """Name of an antenna, without its radome."""
+    return next((line[:16].rstrip() for line in block if line[60:80].strip() == _TYPE_LABEL), "")
 
 
 def _blocks(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
@@ -63,7 +74,7 @@ def _antenna(block: list[str], start: int) -> Antenna | None:
     while place < len(block):
         line, label = block[place], block[place][60:80].strip()
         try:
-            if label == "TYPE / SERIAL NO":
+            if label == _TYPE_LABEL:
                 if line[40:50].strip():
                     return None
                 name, serial = f"{line[:20]:<20}", line[20:40].strip()

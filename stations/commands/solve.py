@@ -69,12 +69,9 @@ def solve(
     ] = None,
     elevation_mask: Annotated[float, typer.Option(min=0.0, max=80.0, help="Degrees.")] = 10.0,
     instantaneous: Annotated[bool, typer.Option("--instantaneous", help="Resolve each epoch by itself.")] = False,
-    antex: Annotated[
-        Path | None,
-        typer.Option(help="Calibrations of both antennas, an ANTEX file: positions are those of reference points."),
-    ] = None,
+    antex: Annotated[Path | None, typer.Option(help="An ANTEX file: calibrations of both antennas.")] = None,
     rover_antenna: Annotated[
-        str, typer.Option(help="The rover's, as 'LEIAR25.R3 NONE', where its files name none or another.")
+        str, typer.Option(help="The rover's type, as 'LEIAR25.R3 NONE', where its files tell none or another.")
     ] = "",
     base_antenna: Annotated[str, typer.Option(help="The same of the base.")] = "",
     start: Annotated[str, typer.Option(help="First epoch, GPST, as 2024-06-24T08:20:00.")] = "",
@@ -94,7 +91,8 @@ def solve(
     """
     from stations.compressed import ReadAhead
 
-    spare_inputs(inputs := [*rover, *(base or []), *(nav or [])], output, plot)
+    inputs = [*rover, *(base or []), *(nav or [])]
+    spare_inputs([*inputs, *([antex] if antex else [])], output, plot)
     ahead = ReadAhead(inputs)  # while the solver is loaded
     if form not in _WRITERS:
         raise typer.BadParameter(f"{form}: not one of {', '.join(_WRITERS)}", param_hint="--format")

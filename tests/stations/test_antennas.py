@@ -145,7 +145,15 @@ def test_a_stated_antenna_must_be_in_the_file(shared_data, tmp_path):
         prepare(*nagoya(shared_data, "kinematic"), NAGOYA_BASE, antex=path, antennas=("NOSUCHANT NONE", ""))
     words = ["solve", "--mode", "single", "--rover", __file__, "--rover-antenna", "HIGHANT"]
     result = CliRunner().invoke(app, words)
-    assert result.exit_code != 0
+    assert result.exit_code == 2
+
+
+def test_calibrations_are_not_written_over(tmp_path):
+    (path := tmp_path / "made-up.atx").write_bytes(MADE_UP)
+    words = ["solve", "--mode", "kinematic", "--rover", __file__, "--base", __file__, "--antex", str(path)]
+    result = CliRunner().invoke(app, [*words, "--output", str(path)])
+    assert "would be written over" in result.output.replace("\n", " ")
+    assert path.read_bytes() == MADE_UP
 
 
 def test_antennas_of_two_types_that_nothing_corrects_are_told(shared_data):

@@ -43,3 +43,8 @@ def test_garbage_is_read_or_refused_by_name(garbage, place, cut):
     except FormatError:
         return
     assert all(antenna.bands for antenna in antennas)
+
+
+def test_antennas_that_are_wanted_alone_are_read():
+    assert [one.name for one in read_antex(SAMPLE, ["TESTANT"])] == ["TESTANT         DOME"]
+    assert read_antex(SAMPLE, ["NOSUCHANT"]) == []
