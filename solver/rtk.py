@@ -12,6 +12,7 @@ instantaneous mode, take this epoch alone); hold, search and test the integers; 
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -45,6 +46,9 @@ _FIRST_STATES: Final = 96
 _SPARE_STATES: Final = 16
 _PART: Final = 256
 """Epochs of a rover that are followed at once."""
+_AHEAD: Final = 2
+"""Parts that are followed, or wait to be, while the fixes of one are taken: the thread goes on with the next without
+waiting for who takes them to let go of the interpreter."""
 
 
 def _all_signals() -> NDArray[np.bool_]:
@@ -309,13 +313,14 @@ def process_all(
         epochs = track(rover[first : first + _PART])
         return _Way(state, epochs, some, of, base_ecef_m, ephemerides, options, workspace)
 
+    ways: deque[Future[_Way]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="rtk") as pool:
-        running: Future[_Way] | None = None
         for first in range(0, len(rover), _PART):
-            coming = part(first)  # while a kernel follows the last part
-            done, running = running.result() if running else None, pool.submit(coming.follow)
-            yield from done.fixes() if done else ()
-        yield from running.result().fixes() if running else ()
+            ways.append(pool.submit(part(first).follow))
+            if len(ways) > _AHEAD:
+                yield from ways.popleft().result().fixes()
+        for way in ways:
+            yield from way.result().fixes()
 
 
 @cache
