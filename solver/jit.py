@@ -62,6 +62,9 @@ def part(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     LLVM optimises and translates a `kernel` once by itself and again with each kernel that calls it; a part, just once
     there. Called from Python it is compiled like a kernel.
+
+    In a loop numba counts references of the arrays that a part is given, each time. It does not for a kernel that makes
+    no arrays itself: what is called for each measurement of an epoch is better one.
     """
     return _cached(function, numba.njit(nogil=True, error_model="numpy", inline="always")(function))
 

@@ -17,7 +17,7 @@ some at a time, so that it passes through the processor once for all of them, as
 """
 
 import math
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,29 @@ BLOCK: Final = 16
 
 Int64Array = NDArray[np.int64]
 Record = Any
+
+
+class Scratch(NamedTuple):
+    """What `update_group` writes on, made once for all groups of an epoch."""
+
+    gains: Float64Array
+    scaled: Float64Array
+    spreads: Float64Array
+    gain: Float64Array
+    offset_gain: Float64Array
+    row: Float64Array
+    places: Int64Array
+    factors: Float64Array
+    along: Float64Array
+
+
+@part
+def scratch(n: int) -> Scratch:
+    """That for so many states."""
+    return Scratch(
+        np.zeros((BLOCK, n)), np.zeros((BLOCK, n)), np.ones(BLOCK), np.empty(n), np.empty(n), np.zeros(BASE_STATES),
+        np.zeros(3, np.int64), np.zeros(3), np.zeros(BLOCK),
+    )  # fmt: skip
 
 
 @part
@@ -201,7 +224,7 @@ def apply_gain(n: int, gain: Float64Array, innovation: float, spread: float, x: 
 def update_group(
     n: int, count: int, group: int, is_phase: bool, order: Int64Array, links: Records, ambiguity: Int32Array,
     ionosphere: Int32Array, stray: Int32Array, variance: Float64Array, lasting: float, limit: float, x: Float64Array,
-    p: Float64Array, innovations: Float64Array,
+    p: Float64Array, innovations: Float64Array, on: Scratch,
 ) -> int:  # fmt: skip
     """Update with the codes or the phases of one group, best links first.
 
@@ -222,13 +245,12 @@ def update_group(
         p: (>= n, >= n) its covariance; of the rows from `BASE_STATES` on, what lies beyond the diagonal is neither read
             nor written (`mirror`).
         innovations: (count,) out for those used: normalised innovations; 0 for the first of the group.
+        on: Written on.
 
     Returns:
         How many measurements were taken, the first included.
     """
-    gains, scaled, spreads = np.zeros((BLOCK, n)), np.zeros((BLOCK, n)), np.ones(BLOCK)
-    gain, offset_gain = np.empty(n), np.empty(n)
-    row, places, factors = np.zeros(BASE_STATES), np.empty(3, np.int64), np.empty(3)
+    gains, scaled, spreads, gain, offset_gain, row, places, factors, along = on
     offset, offset_variance, total = 0.0, 0.0, 0.0
     taken, waiting = 0, 0
     for which in range(count):
@@ -240,7 +262,7 @@ def update_group(
             continue
         terms = _fill_row(links[k], is_phase, ambiguity[k], ionosphere[k], stray[k], row, places, factors)
         noise = variance[k]
-        _project(n, row, terms, places, factors, waiting, gains, spreads, p, gain)
+        _project(n, row, terms, places, factors, waiting, gains, spreads, p, gain, along)
         innovation = y - offset - _along(row, terms, places, factors, x)
         innovations[k] = 0.0
         if taken == 0:  # it tells of the offset alone
@@ -279,7 +301,7 @@ def update_group(
     return taken
 
 
-@part
+@kernel
 def _fill_row(
     link: Record, is_phase: bool, ambiguity: int, ionosphere: int, stray: int, row: Float64Array, places: Int64Array,
     factors: Float64Array,
@@ -307,7 +329,7 @@ def _fill_row(
     return terms
 
 
-@part
+@kernel
 def _along(row: Float64Array, terms: int, places: Int64Array, factors: Float64Array, vector: Float64Array) -> float:
     """Product of a measurement's partial derivatives and a vector of states."""
     total = 0.0
@@ -318,10 +340,10 @@ def _along(row: Float64Array, terms: int, places: Int64Array, factors: Float64Ar
     return total
 
 
-@part
+@kernel
 def _project(
     n: int, row: Float64Array, terms: int, places: Int64Array, factors: Float64Array, waiting: int, gains: Float64Array,
-    spreads: Float64Array, p: Float64Array, gain: Float64Array,
+    spreads: Float64Array, p: Float64Array, gain: Float64Array, along: Float64Array,
 ) -> None:  # fmt: skip
     """Write covariance times a measurement's partial derivatives, less what waits to be taken out of the covariance."""
     for j in range(n):  # the velocity's derivatives are zero
@@ -336,7 +358,8 @@ def _project(
             gain[j] += factors[t] * p[place, j]
         for j in range(place + 1, n):
             gain[j] += factors[t] * p[j, place]
-    along = np.zeros(BLOCK)  # products of the derivatives and the gains that wait, of all of them at once
+    for w in range(BLOCK):  # products of the derivatives and the gains that wait, of all of them at once
+        along[w] = 0.0
     for i in range(BASE_STATES):
         if row[i] != 0.0:
             for w in range(waiting):

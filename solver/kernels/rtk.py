@@ -23,6 +23,7 @@ from solver.kernels.kalman import (
     observe_coordinate,
     remove_states,
     reset_state,
+    scratch,
     stray_key,
     update_group,
 )
@@ -439,7 +440,7 @@ def observe_links(
             phase_m2[k] *= phase_inflation
         if code_weight[k] <= 0.0:
             code_m2[k] = np.nan
-    groups, lasting = 0, 1.0 - 1.0 / phase_inflation
+    groups, lasting, on = 0, 1.0 - 1.0 / phase_inflation, scratch(n)
     for k in range(count):  # they are numbered in order of appearance, before links were dropped
         groups = max(groups, links[k].group + 1)
     for turn in range(2 * groups):
@@ -447,7 +448,7 @@ def observe_links(
         group, variance = (turn - groups, phase_m2) if is_phase else (turn, code_m2)
         update_group(
             n, count, group, is_phase, order, links, ambiguity, ionosphere, stray, variance,
-            lasting if is_phase else 0.0, limit, x, p, innovations,
+            lasting if is_phase else 0.0, limit, x, p, innovations, on,
         )  # fmt: skip
     mirror(n, p)
     for k in range(count):

@@ -64,8 +64,9 @@ def test_contrasts_are_the_same_as_an_unknown_offset_of_the_group(is_phase):
     expected = batch(links, 1, is_phase, ambiguity, ionosphere, stray, variance, x, p)
     order = rng.permutation(n)
     taken = kalman.update_group(
-        states, n, 1, is_phase, order, links, ambiguity, ionosphere, stray, variance, 0.0, 1e9, x, p, np.zeros(n)
-    )
+        states, n, 1, is_phase, order, links, ambiguity, ionosphere, stray, variance, 0.0, 1e9, x, p, np.zeros(n),
+        kalman.scratch(states),
+    )  # fmt: skip
     kalman.mirror(states, p)
     assert taken == 6
     assert x == pytest.approx(expected[0], abs=1e-9)
@@ -83,8 +84,9 @@ def test_an_outlier_is_weighed_down():
     innovations = np.zeros(n)
     order = np.array([0, 1, 2, 4, 5, 6, 7, 3])
     kalman.update_group(
-        states, n, 0, False, order, links, nowhere, nowhere, nowhere, np.full(n, 0.01), 0.0, 3.0, x, p, innovations
-    )
+        states, n, 0, False, order, links, nowhere, nowhere, nowhere, np.full(n, 0.01), 0.0, 3.0, x, p, innovations,
+        kalman.scratch(states),
+    )  # fmt: skip
     assert innovations[3] > 100
     assert np.abs(x[:3]).max() < 0.01
 
@@ -102,7 +104,7 @@ def test_errors_that_last_widen_the_covariance_but_do_not_hide_outliers():
         x, p, innovations = np.zeros(states), np.eye(states) * 1e-6, np.zeros(n)
         kalman.update_group(
             states, n, 0, False, order, links, nowhere, nowhere, nowhere, np.full(n, variance), lasting, 1e9, x, p,
-            innovations,
+            innovations, kalman.scratch(states),
         )  # fmt: skip
         seen.append(innovations[3])
         spread.append(np.trace(p[:3, :3]))
