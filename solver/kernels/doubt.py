@@ -44,13 +44,13 @@ def starts_anew(is_fixed: bool, left: int, taken: int, known: Record, now: Recor
         left: Number of ambiguities that are not held.
         taken: Number of held ones.
         known: Of `KNOWN`; what has been seen so far is followed.
-        now: The epoch.
+        now: The epoch; its misfit is written.
         filter_: Updated with it.
         work: With the position of its codes, and the report on its integers.
     """
     close = now.dt_s <= FAR_S  # antennas in a valley belie their filters in each of those further apart
-    known.misfit = _misfit(left, taken, now, filter_, work) if close else 0.0
-    known.belied = max(known.belied + min(known.misfit, BELIED) - ALLOWED, 0.0)
+    now.misfit = _misfit(left, taken, now, filter_, work) if close else 0.0
+    known.belied = max(known.belied + min(now.misfit, BELIED) - ALLOWED, 0.0)
     square = _square_to_codes(now, filter_, work) if close else 0.0
     known.astray += min(now.dt_s / ASTRAY_S, 1.0) * (square - known.astray)
     return bool(known.belied >= BELIED_SUM or (known.astray > ASTRAY and not is_fixed))

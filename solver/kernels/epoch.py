@@ -316,7 +316,7 @@ def fix(
         accepted = learn_alone(accepted, known, now, work)
     is_sure = own_up(accepted and not holds and work.report[COUNT] < left, how, known, now, work)
     anew = not how.instantaneous and starts_anew(accepted or holds, left, taken, known, now, filter_, work)
-    is_sure = is_sure and (accepted or known.misfit <= BELIED)
+    is_sure = is_sure and (accepted or now.misfit <= BELIED)
     offset, spread = work.position, work.position_m2
     if not how.instantaneous:
         offset, spread, patience = filter_.x, filter_.p, held_after(now.dt_s)

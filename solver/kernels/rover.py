@@ -59,7 +59,6 @@ KNOWN: Final = np.dtype(
         ("ionosphere_factor", np.float64),  # a quiet one is assumed first
         ("wander", np.float64),  # variance that ambiguities gain in `phase_memory_s`, in units of their carriers'
         ("astray", np.float64),  # mean square of how far the filter lies from the codes' positions, in their sigmas
-        ("misfit", np.float64),  # mean square of how far the epoch's best integers lie off, as far as it tells
         ("belied", np.float64),  # sum of what that is too much (`doubt.starts_anew`)
         ("channel_m", np.float64, (2,)),  # phase bias for each GLONASS channel number in two bands, as found so far
         ("channel_m2", np.float64, (2,)),  # their variances
@@ -84,6 +83,7 @@ NOW: Final = np.dtype(
         ("zenith_m", np.float64),  # either end's wet zenith delay beyond the model, 1 sigma
         ("code_scale", np.float64),  # variance factor of this epoch's codes
         ("phase_scale", np.float64),  # variance factor that this epoch's carriers were given
+        ("misfit", np.float64),  # mean square of how far the best integers lie off, as far as it tells
         ("quiet", np.float64),  # an epoch by itself: share of `ionosphere_m` that is assumed
         ("shown", np.float64),  # and variance factor that its integers have shown so far, in units of `ionosphere_m`
     ]

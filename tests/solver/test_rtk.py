@@ -226,7 +226,7 @@ def test_a_fix_of_a_rover_in_motion_knows_integers_of_five_satellites(satellites
 
 
 def test_what_sure_integers_contradict_is_no_fix():
-    rover, state = rover_at(500.0, 0.0, 0.0), RtkState()
+    rover, state, workspace = rover_at(500.0, 0.0, 0.0), RtkState(), Workspace()
     run(rover, baseline.seconds(20), state=state)
     epoch = rover.observe(KNOWN, baseline.seconds(21)[-1])
     most = np.unique(epoch.sat)[:-4]
@@ -236,8 +236,8 @@ def test_what_sure_integers_contradict_is_no_fix():
         epoch = replace(rover, slips=slips).observe(KNOWN, t)
         if not fixes:
             epoch.flags[np.isin(epoch.sat, most)] = SLIP
-        fixes.append(process(state, epoch, BASE.observe(KNOWN, t), BASE.position_m, KNOWN, RtkOptions()))
-        misfits.append(state.record["misfit"][0])
+        fixes.append(process(state, epoch, BASE.observe(KNOWN, t), BASE.position_m, KNOWN, RtkOptions(), workspace))
+        misfits.append(workspace.arrays.now["misfit"][0])
     assert min(misfits) > BELIED
     assert Quality.FIX not in {fix.quality for fix in fixes}
 
