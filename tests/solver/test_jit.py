@@ -149,7 +149,7 @@ def test_a_loaded_kernel_is_compiled_for_other_types_as_well(tmp_path: Path) -> 
 
 
 def test_a_loaded_kernel_is_linked_with_one_that_is_compiled_later(tmp_path: Path) -> None:
-    """Its intermediate code is not parsed before."""
+    """Its intermediate code is not parsed before, nor are the modules loaded of what numba has put in."""
     (tmp_path / "tests_linked.py").write_text(
         "import numpy\nfrom solver.jit import kernel\n"
         "@kernel\ndef add(values):\n    more = numpy.full(3, 2.0)\n    values += more\n    return values.sum()\n"
@@ -157,8 +157,11 @@ def test_a_loaded_kernel_is_linked_with_one_that_is_compiled_later(tmp_path: Pat
     )
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     program = "import sys, numpy; sys.path.insert(0, sys.argv[1]); from tests_linked import *; values = numpy.zeros(3)"
-    for call, total in (("add(values)", "6.0"), ("twice(values)", "18.0"), ("add(values), twice(values)", "6.0 30.0")):
-        words = [sys.executable, "-c", f"{program}; print({call})", str(tmp_path)]
+    called = (
+        ("add(values)", "6.0 True"), ("twice(values)", "18.0 True"), ("add(values), twice(values)", "6.0 30.0 False")
+    )  # fmt: skip
+    for call, total in called:
+        words = [sys.executable, "-c", f"{program}; print({call}, 'numba.np.arrayobj' in sys.modules)", str(tmp_path)]
         assert subprocess.run(words, env=environment, capture_output=True, text=True).stdout.strip() == total
 
 
