@@ -85,10 +85,16 @@ KEPLER_TYPES: Final = {
     1045: KeplerType(GALILEO, 4096, GST_WEEK_OFFSET, names=_GALILEO_NAMES, accuracy=("sisa", _SISA_M)),
     1046: KeplerType(GALILEO, 4096, GST_WEEK_OFFSET, names=_GALILEO_NAMES, accuracy=("sisa", _SISA_M)),
 }
-_SAME_NAMES: Final = (
+_SAME_NAMES: Final = frozenset((
     "sqrt_a", "e", "i0", "omega0", "omega", "m0", "delta_n", "omega_dot", "cuc", "cus", "crc", "crs", "cic", "cis",
     "af0", "af1", "af2", "iode", "iodc", "tgd1", "tgd2", "toe_s",
-)  # fmt: skip
+))  # fmt: skip
+_NOTHING: Final[dict[str, Any]] = {
+    **dict.fromkeys(KEPLER.names or (), 0),
+    **dict.fromkeys(("isc_l1ca", "isc_l2c", "isc_l5i", "isc_l5q", "isc_l1cd", "isc_l1cp", "isc_b2ad"), np.nan),
+    "transmitted_ns": -1,
+}
+"""What a record holds, in its order, where a message does not tell."""
 _HEALTH_BITS: Final = {  # place and width in the record's health word, as in RINEX 4 table A8
     "e1b_invalid": (0, 1), "e1b_health": (1, 2), "e5a_invalid": (3, 1), "e5a_health": (4, 2),
     "e5b_invalid": (6, 1), "e5b_health": (7, 2),
@@ -116,9 +122,7 @@ def to_record(message: Message, near_ns: int) -> NDArray[Any]:
 
 
 def _to_kepler(number: int, fields: Mapping[str, Any], near_ns: int) -> NDArray[Any]:
-    kind = KEPLER_TYPES[number]
-    record = np.zeros(1, KEPLER)
-    row = record[0]
+    kind, row = KEPLER_TYPES[number], _NOTHING.copy()
     names = kind.names or {}
     for name, value in fields.items():
         target = names.get(name, name)
@@ -128,15 +132,12 @@ def _to_kepler(number: int, fields: Mapping[str, Any], near_ns: int) -> NDArray[
     row["i_dot"] = fields["idot"]
     row["message"] = _nav_message(number, fields)
     row["health"] = _health(fields)
-    row["transmitted_ns"] = -1
     row["toe_ns"] = nearest_week(int((fields["toe_s"] + kind.offset_s) * NS), near_ns)
-    row["toc_ns"] = nearest_week(int((fields["toc_s"] + kind.offset_s) * NS), int(row["toe_ns"]))
+    row["toc_ns"] = nearest_week(int((fields["toc_s"] + kind.offset_s) * NS), row["toe_ns"])
     index, metres = fields[kind.accuracy[0]], kind.accuracy[1]
     row["accuracy_m"] = metres[index] if index < len(metres) else np.nan
     row["fit_s"] = fields.get("fit_interval", 0) and 1.5 * _GPS_FIT_S
-    for name in ("isc_l1ca", "isc_l2c", "isc_l5i", "isc_l5q", "isc_l1cd", "isc_l1cp", "isc_b2ad"):
-        row[name] = np.nan
-    return record
+    return np.array([tuple(row.values())], KEPLER)
 
 
 def _nav_message(number: int, fields: Mapping[str, Any]) -> NavMessage:
