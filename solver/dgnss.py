@@ -15,9 +15,9 @@ that need a single position: at the start, where there are no corrections, and w
 
 import math
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -204,6 +204,18 @@ _NONE: Final = Corrections(
 )  # fmt: skip
 
 
+def _ahead(parts: Iterator[tuple[range, list[Fix]]]) -> Iterator[tuple[range, list[Fix]]]:
+    """Let a thread work parts out, ahead of who takes them.
+
+    Another always waits there already: the thread goes on without waiting for the interpreter to be let go of.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="dgnss") as pool:
+        coming = deque(pool.submit(next, parts, None) for _ in range(2))
+        while (part := coming.popleft().result()) is not None:
+            coming.append(pool.submit(next, parts, None))
+            yield part
+
+
 class _Follower:
     """A rover on its way through some epochs."""
 
@@ -243,18 +255,20 @@ class _Follower:
 
     def fixes(self) -> Iterator[Fix]:
         """A fix of each epoch."""
+        parts = self._parts()
+        for solved, alone in _ahead(parts) if len(self._rover) > _PART else parts:
+            yield from map(self._fix, solved)
+            yield from alone
+
+    def _parts(self) -> Iterator[tuple[range, list[Fix]]]:
+        """Go on; the epochs that the kernel has solved, and the fix of one at which it has stopped."""
         count, done = len(self._rover), 0
-        with ThreadPoolExecutor(1, thread_name_prefix="dgnss") if count > _PART else nullcontext() as pool:
-            ahead = pool.submit(self._follow, 0, _PART, FOLLOW, _NOWHERE) if pool else None
-            while done < count:
-                first, end = done, min(done + _PART, count)
-                stop = ahead.result() if ahead else self._follow(first, end, FOLLOW, _NOWHERE)
-                alone = [self._alone(stop)] if stop < end else []
-                done = stop + len(alone)
-                if pool and done < count:  # the kernel goes on while others use what it has made
-                    ahead = pool.submit(self._follow, done, min(done + _PART, count), FOLLOW, _NOWHERE)
-                yield from map(self._fix, range(first, stop))
-                yield from alone
+        while done < count:
+            first, end = done, min(done + _PART, count)
+            stop = self._follow(first, end, FOLLOW, _NOWHERE)
+            alone = [self._alone(stop)] if stop < end else []
+            done = stop + len(alone)
+            yield range(first, stop), alone
 
     def _follow(self, first: int, stop: int, how: int, start_m: NDArray[np.float64]) -> int:
         """Let the kernel follow the rover; the epoch that it went to, exclusive, is returned."""
