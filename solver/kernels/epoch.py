@@ -19,6 +19,7 @@ from solver.constants import SPEED_OF_LIGHT_MPS
 from solver.jit import kernel, part
 from solver.kernels import Bools, Float64Array, Int16Array, Int32Array, Records
 from solver.kernels.atmosphere import overhead_ionosphere
+from solver.kernels.checked import check
 from solver.kernels.codes import forget_velocity, measure_rates
 from solver.kernels.differencing import Columns, link_geometry, link_observations, pair_signals, rover_signal
 from solver.kernels.dilution import dilute_links
@@ -106,9 +107,6 @@ FIXED_H_M: Final = 0.058
 FIXED_V_M: Final = 2.0 * FIXED_H_M
 """A position that integers make no better than this, both axes together and in height, is called float. Of those at the
 limit, 95 per cent lie within 10 cm horizontally; heights are half as good as that."""
-CHECKED_MIN: Final = 5
-"""Satellites whose integers a rover in motion must know: four determine a position and a clock, and nothing checks it.
-Between epochs further apart integers have to prove themselves for longer."""
 SLIP_M: Final = 0.02
 CARRIED_MIN: Final = 4
 """Ambiguities known from before from which on an epoch's codes tell little that is new."""
@@ -324,7 +322,8 @@ def fix(
             now.count, work.links, work.reference, work.place, filter_.notes, patience, left, work.free, work.fixed,
             work.known,
         )  # fmt: skip
-        is_sure = is_sure and (now.dt_s > FAR_S or how.static or _count_known(now.count, work) >= CHECKED_MIN)
+        if now.dt_s <= FAR_S and not how.static:  # further apart integers have to prove themselves for longer anyhow
+            is_sure = check(is_sure and (accepted or holds), patience, known, now, work)
         if not (accepted or holds):
             let_go(now.count, work.place, filter_.notes)
         hold_integers(
@@ -373,17 +372,6 @@ def own_up(partly: bool, how: Record, known: Record, now: Record, work: Work) ->
             along += now.origin_m[axis] * work.qb[axis, other] * now.origin_m[other]
         total += work.qb[axis, axis]
     return bool(total - along / radius2 < FIXED_H_M**2 and along / radius2 < FIXED_V_M**2)
-
-
-@part
-def _count_known(count: int, work: Work) -> int:
-    """Number of satellites with known integers; links are in their order."""
-    found, last = 0, -1
-    for k in range(count):
-        if not math.isnan(work.known[k]) and work.links[k].sat != last:
-            found += 1
-            last = work.links[k].sat
-    return found
 
 
 @part

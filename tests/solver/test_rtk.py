@@ -16,7 +16,7 @@ from solver.kernels.rover import NOW, workspace
 from solver.model import SLIP, Quality
 from solver.observed import take
 from solver.rtk import RtkOptions, RtkState, Workspace, process, process_all, process_codes
-from solver.signals import GLONASS, GPS, PRN_PER_SYSTEM, RINEX_CODE
+from solver.signals import BEIDOU, GLONASS, GPS, PRN_PER_SYSTEM, RINEX_CODE
 from solver.timescale import NS
 from tests.solver import recordings
 
@@ -211,15 +211,20 @@ def test_a_cycle_slip_is_survived_with_and_without_a_flag(flagged):
 
 
 @pytest.mark.parametrize(
-    ("satellites", "static", "quality"), [(5, False, Quality.FIX), (4, False, Quality.FLOAT), (4, True, Quality.FIX)]
-)
-def test_a_fix_of_a_rover_in_motion_knows_integers_of_five_satellites(satellites, static, quality):
+    ("of_gps", "of_beidou", "static", "quality"),
+    [(5, 0, False, Quality.FIX), (4, 0, False, Quality.FLOAT), (4, 0, True, Quality.FIX), (3, 2, False, Quality.FLOAT),
+     (3, 3, False, Quality.FIX)],
+)  # fmt: skip
+def test_a_fix_of_a_rover_in_motion_knows_integers_of_a_satellite_that_checks_them(of_gps, of_beidou, static, quality):
+    """Each system has a clock of its own: five satellites of two systems were wrong in 14 of 37 fixes of a car."""
     rover, state, options = rover_at(500.0, 0.0, 0.0), RtkState(), RtkOptions(static=static)
     times = baseline.seconds(16)
     run(rover, times[:15], options, state=state)
     epoch = rover.observe(KNOWN, times[15])
-    of_gps = [sat for sat in np.unique(epoch.sat) if sat // PRN_PER_SYSTEM == GPS]
-    few = take(epoch, np.isin(epoch.sat, of_gps[:satellites]))
+    kept = []
+    for system, count in ((GPS, of_gps), (BEIDOU, of_beidou)):
+        kept += [sat for sat in np.unique(epoch.sat) if sat // PRN_PER_SYSTEM == system][:count]
+    few = take(epoch, np.isin(epoch.sat, kept))
     fix = process(state, few, BASE.observe(KNOWN, times[15]), BASE.position_m, KNOWN, options)
     assert fix.quality == quality
     assert np.abs(fix.position_ecef_m - rover.position_m).max() < 0.03
