@@ -83,6 +83,7 @@ from solver.kernels.rtk import (
     weigh_fades,
 )
 from solver.kernels.signal_noise import learn_signals
+from solver.kernels.straying import note_integers, note_step, starts, widen
 from solver.model import HALF_CYCLE, SLIP, Quality
 from solver.signals import GLONASS, PRN_PER_SYSTEM
 
@@ -324,6 +325,7 @@ def fix(
         )  # fmt: skip
         if now.dt_s <= FAR_S and not how.static:  # further apart integers have to prove themselves for longer anyhow
             is_sure = check(is_sure and (accepted or holds), patience, known, now, work)
+        note_integers(known, work)
         if not (accepted or holds):
             let_go(now.count, work.place, filter_.notes)
         hold_integers(
@@ -344,6 +346,8 @@ def fix(
         found.position_m[axis] = now.origin_m[axis] + offset[axis]
         for other in range(3):
             found.position_m2[axis, other] = spread[axis, other]
+    if found.quality == FLOAT:
+        widen(known, found.position_m2)
     dilute_links(now.count, work.links, found.position_m, found.dop)
     known.time_ns = time_ns
     if not how.instantaneous:
@@ -523,9 +527,11 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
     # What one epoch tells of it is not carried on: what the ionosphere differs by between both ends looks like it.
     reset_state(known.count, x, p, COMMON_IONOSPHERE, 0.0, now.thickness_sigma_m**2)
     shift, shift_m2 = np.empty(3), np.empty((3, 3))
-    time_differences(
+    factor = time_differences(
         count, work.links, time_ns, previous_ns, work.ambiguity, notes, SLIP_M, work.slipped, shift, shift_m2
     )
+    if not how.static:
+        note_step(factor, shift_m2, how.code_memory_s, known, now)
     if not how.static and measure_rates(how, now, work, result[0]) and not how.moving_base:
         found = result[0]  # it is of the rover alone, the filter's relative to the base
         observe_vector(known.count, VELOCITY, found.velocity_mps, found.velocity_m2s2, x, p)
@@ -541,6 +547,7 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
 def _start(how: Record, known: Record, now: Record, position: Float64Array, x: Float64Array, p: Float64Array) -> None:
     """A filter that knows nothing but what is normal."""
     known.count = BASE_STATES
+    starts(known)
     for i in range(BASE_STATES):
         x[i] = 0.0
         for j in range(BASE_STATES):

@@ -60,6 +60,8 @@ KNOWN: Final = np.dtype(
         ("wander", np.float64),  # variance that ambiguities gain in `phase_memory_s`, in units of their carriers'
         ("astray", np.float64),  # mean square of how far the filter lies from the codes' positions, in their sigmas
         ("checked", np.int64),  # epochs running whose integers were checked (`checked.check`)
+        ("integers_off", np.float64),  # mean square of how far best integers lay off lately, in their sigmas
+        ("strayed_m2", np.float64, (3, 3)),  # how far the filter may have strayed unseen (`straying`)
         ("belied", np.float64),  # sum of what that is too much (`doubt.starts_anew`)
         ("channel_m", np.float64, (2,)),  # phase bias for each GLONASS channel number in two bands, as found so far
         ("channel_m2", np.float64, (2,)),  # their variances

@@ -64,6 +64,8 @@ COVERED_MIN: Final = 5
 WHITE_PRIOR: Final = 4.0
 """Epochs that the noise law counts for before a filter's innovations tell."""
 WHITE_MEMORY: Final = 20.0
+STEP_PRIOR: Final = 6.0
+"""Redundancy that the expected noise of a time difference counts for, beside what an epoch shows."""
 IONOSPHERE_STEP_S: Final = 30.0
 """What so short a time adds of news of the ionosphere is one small step. A car's multipath looked like a storm within a
 minute where each second was one."""
@@ -182,7 +184,7 @@ def solve_rates(
 def time_differences(
     count: int, links: Records, time_ns: int, previous_ns: int, ambiguity: Int32Array, notes: Records, slip_m: float,
     slipped: Bools, solution: Float64Array, covariance: Float64Array,
-) -> int:  # fmt: skip
+) -> float:  # fmt: skip
     """Find cycle slips by the time differences of all carriers, which but one displacement should explain.
 
     A carrier whose polarity has become known may have turned by half a cycle, whatever its lock time says: where the
@@ -201,7 +203,7 @@ def time_differences(
         covariance: (3, 3) out.
 
     Returns:
-        Redundancy; below 0 where nothing could be said.
+        Variance factor of the differences, nearer to 1 the less redundant they are; 1 where nothing could be said.
     """
     unit, y, variance = np.empty((count, 3)), np.full(count, np.nan), np.empty(count)
     group, weight, residual = np.empty(count, np.int16), np.empty(count), np.empty(count)
@@ -216,7 +218,7 @@ def time_differences(
         if place >= 0 and not slipped[k] and notes[place].seen_ns == previous_ns:
             y[k] = links[k].phase_m - notes[place].phase_m
         turned[k] = place >= 0 and notes[place].half > links[k].flags & HALF_CYCLE
-    redundancy, _ = robust_coordinates(
+    redundancy, factor = robust_coordinates(
         count, unit, y, variance, group, solution, covariance, weight, residual, ITERATIONS
     )
     for k in range(count):
@@ -224,7 +226,7 @@ def time_differences(
             slipped[k] |= abs(residual[k]) > min(slip_m + 4.0 * math.sqrt(variance[k]), 0.06 + 4.0 * drift)
         else:
             slipped[k] |= turned[k]
-    return redundancy
+    return (STEP_PRIOR + redundancy * factor) / (STEP_PRIOR + redundancy) if redundancy >= 3 else 1.0
 
 
 @part

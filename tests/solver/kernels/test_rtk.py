@@ -102,6 +102,20 @@ def differenced(links, half):
     return slipped
 
 
+def test_carriers_tell_how_noisy_the_step_between_two_epochs_is():
+    links = in_all_directions(12)
+    places, slipped, arrays = np.arange(12, dtype=np.int32), np.zeros(12, np.bool_), (np.empty(3), np.empty((3, 3)))
+
+    def factor(count):
+        notes = np.zeros(12, rtk.NOTE)
+        return rtk.time_differences(count, links, 10**9, 0, places, notes, 0.02, slipped, *arrays)
+
+    assert 0.4 < factor(12) < 0.5  # all the same: 6 of 6 + 8
+    links["phase_m"] = 10.0 * np.sqrt(2.0 * links["phase_m2"]) * np.random.default_rng(2).normal(size=12)
+    assert 15.0 < factor(12) < 100.0
+    assert factor(6) == 1.0  # too few to tell
+
+
 def test_a_polarity_that_becomes_known_is_a_slip_where_the_other_carriers_cannot_tell():
     """As a NEO-M8P's in Galway: 286 carriers turned by half a cycle when it was known, with unbroken lock times."""
     few, many = in_all_directions(4), in_all_directions(9)
