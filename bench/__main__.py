@@ -25,6 +25,7 @@ BENCHMARKS: Final = {
     "accuracy": "positions against truth, beside rnx2rtkp",
     "rtk": "fixed positions and wrong ones against truth, beside rnx2rtkp",
     "bands": "positions by one band alone: what antennas put into millimetres",
+    "honesty": "errors of fixed and float positions in units of what comes with them",
     "static": "one position of a whole session against known coordinates, beside rnx2rtkp",
     "publish": "one frame to many sockets, beside the bare kernel send",
     "fanout": "thousands of rovers on one caster",

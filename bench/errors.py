@@ -31,40 +31,56 @@ class Honesty:
         bounded_percent: Fixes whose horizontal error lies within their protection level.
         error_per_sigma: RMS of the horizontal errors in units of their covariance (a component of a 2-D normal error
             has 1); errors of metres in a few epochs of many weigh as they are.
+        ellipse_percent: Horizontal errors that lie within the ellipse that should have 95 per cent of them.
+        height_per_sigma: RMS of the heights' errors in units of their sigmas.
+        known: Errors that these are of.
         step_95_m: 95 per cent of the steps between epochs differ by less from the way by Doppler.
+        step_50_m: Half of them do.
     """
 
     bounded_percent: float
     error_per_sigma: float
+    ellipse_percent: float
+    height_per_sigma: float
+    known: int
     step_95_m: float
+    step_50_m: float
 
 
-UNKNOWN: Final = Honesty(float("nan"), float("nan"), float("nan"))
+_NOTHING: Final = float("nan")
+UNKNOWN: Final = Honesty(_NOTHING, _NOTHING, _NOTHING, _NOTHING, 0, _NOTHING, _NOTHING)
+_ELLIPSE_95: Final = 5.991
+"""Square of a horizontal error in units of its covariance that 95 per cent stay below: chi-square, two degrees."""
 
 
 def honesty_of(fixes: Sequence[Fix], truth: Truth) -> Honesty:
     """What a solution's protection levels, covariances and velocities are worth."""
-    inside, squares = [], []
+    inside, squares, heights = [], [], []
     for fix in fixes:
         error = errors_of([(fix.time_ns, fix.position_ecef_m)], truth)
         if len(error):
             inside.append(bool(np.hypot(error[0, 0], error[0, 1]) <= fix.hpl_m))
-            squares.append(_normalised_square(fix, error[0, :2]))
+            covariance = _local(fix)
+            squares.append(float(error[0, :2] @ np.linalg.solve(covariance[:2, :2], error[0, :2])))
+            heights.append(float(error[0, 2] ** 2 / covariance[2, 2]))
     steps = _steps_m(fixes)
     return Honesty(
-        bounded_percent=100.0 * float(np.mean(inside)) if inside else float("nan"),
-        error_per_sigma=float(np.sqrt(np.mean(squares) / 2.0)) if squares else float("nan"),
-        step_95_m=float(np.percentile(steps, 95)) if len(steps) else float("nan"),
+        bounded_percent=100.0 * float(np.mean(inside)) if inside else _NOTHING,
+        error_per_sigma=float(np.sqrt(np.mean(squares) / 2.0)) if squares else _NOTHING,
+        ellipse_percent=100.0 * float(np.mean(np.array(squares) < _ELLIPSE_95)) if squares else _NOTHING,
+        height_per_sigma=float(np.sqrt(np.mean(heights))) if heights else _NOTHING,
+        known=len(squares),
+        step_95_m=float(np.percentile(steps, 95)) if len(steps) else _NOTHING,
+        step_50_m=float(np.median(steps)) if len(steps) else _NOTHING,
     )
 
 
-def _normalised_square(fix: Fix, error_m: NDArray[np.float64]) -> float:
-    """The horizontal error's square in units of its covariance: chi-square with two degrees of freedom."""
+def _local(fix: Fix) -> NDArray[np.float64]:
+    """Covariance (3, 3) of a position by east, north and up."""
     axes = np.empty((3, 3))
     latitude, longitude, _ = geodetic_from_ecef(*fix.position_ecef_m.tolist())
     enu_axes(latitude, longitude, axes)
-    covariance = (axes @ fix.position_covariance_m2 @ axes.T)[:2, :2]
-    return float(error_m @ np.linalg.solve(covariance, error_m))
+    return axes @ fix.position_covariance_m2 @ axes.T
 
 
 def _steps_m(fixes: Sequence[Fix]) -> NDArray[np.float64]:

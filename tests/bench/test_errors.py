@@ -35,7 +35,15 @@ def test_errors_are_told_in_units_of_what_the_solution_says(sigma_m: float) -> N
     assert honesty.bounded_percent == pytest.approx(100 * (1 - np.exp(-2 / sigma_m**2)), abs=2)
 
 
+def test_heights_and_the_ellipse_of_95_per_cent_are_told_apart() -> None:
+    honest = honesty_of(drawn(4000, 1.0), {-1: PLACE_M})
+    assert honest.known == 4000
+    assert honest.ellipse_percent == pytest.approx(95.0, abs=1.0)
+    assert honest.height_per_sigma == pytest.approx(1.0, rel=0.03)
+    assert honesty_of(drawn(4000, 3.0), {-1: PLACE_M}).ellipse_percent == pytest.approx(28.3, abs=2.0)
+
+
 def test_a_step_that_doppler_does_not_know_needs_no_truth() -> None:
     honesty = honesty_of(drawn(50, 0.0, velocity_mps=0.3), {})
-    assert honesty.step_95_m == pytest.approx(0.3)
+    assert honesty.step_95_m == honesty.step_50_m == pytest.approx(0.3)
     assert np.isnan(honesty.bounded_percent)
