@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.jit import Address
-from solver.kernels import codes, epoch, learning
+from solver.kernels import afresh, codes, epoch, learning
 from solver.kernels.differencing import SATELLITES_MAX, Columns
 from solver.kernels.follow import LINKS_MIN, AloneSteps, FilterSteps, Given, Known, Seen, follow, follow_alone
 from solver.kernels.linalg import pack, unpack
@@ -222,6 +222,7 @@ def process(
             epoch.predict(rover.time_ns, options.record, state.record, state.filter, work, found)
             left, held = epoch.update(options.record, state.record, state.filter, work)
             epoch.fix(rover.time_ns, left, held, options.record, state.record, state.filter, work, found)
+            afresh.look_afresh(options.record, state.record, state.filter, work, found)
     return _fix(rover.time_ns, (rover.time_ns - base.time_ns) / NS, options, found[0], work.sats)
 
 
@@ -333,6 +334,7 @@ def _filter_steps() -> FilterSteps:
         Address(epoch.predict, 0, *around, np.zeros(1, RESULT)),
         Address(epoch.update, *around),
         Address(epoch.fix, 0, 0, 0, *around, np.zeros(1, RESULT)),
+        Address(afresh.look_afresh, *around, np.zeros(1, RESULT)),
     )
 
 

@@ -12,7 +12,7 @@ from solver.jit import part
 from solver.kernels.rover import Record, Work
 from solver.signals import PRN_PER_SYSTEM
 
-__all__ = ["AT_ONCE_MIN", "check", "checking"]
+__all__ = ["AT_ONCE_MIN", "CHECKING_MIN", "check", "checking"]
 
 CHECKING_MIN: Final = 1
 AT_ONCE_MIN: Final = 3

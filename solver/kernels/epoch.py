@@ -87,7 +87,19 @@ from solver.kernels.straying import note_integers, note_step, starts, widen
 from solver.model import HALF_CYCLE, SLIP, Quality
 from solver.signals import GLONASS, PRN_PER_SYSTEM
 
-__all__ = ["fix", "locate", "own_up", "predict", "recall_channels", "stand_alone", "update"]
+__all__ = [
+    "RISK_MAX",
+    "fix",
+    "list_integers",
+    "locate",
+    "mark_usable",
+    "own_up",
+    "predict",
+    "recall_channels",
+    "stand_alone",
+    "start",
+    "update",
+]
 
 FIX, FLOAT, DGNSS = int(Quality.FIX), int(Quality.FLOAT), int(Quality.DGNSS)
 INNOVATION_LIMIT: Final = 4.0
@@ -275,7 +287,7 @@ def stand_alone(quiet: float, options: Records, state: Records, work: Work, resu
             for other in range(3):
                 work.position_m2[axis, other] *= now.code_scale
     now.quiet = quiet
-    _mark_usable(how, known, now, found.velocity_mps, work)
+    mark_usable(True, how, known, now, found.velocity_mps, work)
     for k in range(count):
         work.held[k] = False
         work.innovations[k] = 0.0
@@ -311,7 +323,7 @@ def fix(
     holds = taken >= WHOLE_MIN
     accepted = _resolve(left, holds, how, known, now, work)
     if how.instantaneous:
-        _list_integers(left, now.count, work)
+        list_integers(left, now.count, work)
         accepted = learn_alone(accepted, known, now, work)
     is_sure = own_up(accepted and not holds and work.report[COUNT] < left, how, known, now, work)
     anew = not how.instantaneous and starts_anew(accepted or holds, left, taken, known, now, filter_, work)
@@ -379,7 +391,7 @@ def own_up(partly: bool, how: Record, known: Record, now: Record, work: Work) ->
 
 
 @part
-def _list_integers(left: int, count: int, work: Work) -> None:
+def list_integers(left: int, count: int, work: Work) -> None:
     """Write the integers of an epoch by itself by link, up to each group's datum."""
     for k in range(count):
         work.known[k] = np.nan
@@ -401,9 +413,11 @@ def _rest(known: Record, now: Record, filter_: Filter) -> None:
 
 
 @part
-def _mark_usable(how: Record, known: Record, now: Record, velocity: Float64Array, work: Work) -> None:
-    """Mark the links whose ambiguities may be fixed."""
-    fixes_glonass = not how.instantaneous or how.channel_bias_m <= CHANNEL_KNOWN_M
+def mark_usable(
+    alone: bool, how: Record, known: Record, now: Record, velocity: Float64Array, work: Work
+) -> None:  # fmt: skip
+    """Mark the links whose ambiguities may be fixed, in an epoch by itself or not."""
+    fixes_glonass = not alone or how.channel_bias_m <= CHANNEL_KNOWN_M
     moves = _largest(velocity, 0) >= STANDING_MPS  # not where it is not known
     stands = known.phase_factor > UNQUIET_FACTOR and not moves
     for k in range(now.count):
@@ -502,7 +516,7 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
     forget_velocity(result[0])
     count, dt_s, previous_ns = now.count, now.dt_s, known.time_ns
     if known.count == 0 or dt_s > GAP_S:
-        _start(how, known, now, work.position, x, p)
+        start(how, known, now, work.position, x, p)
         dt_s = 0.0
         for k in range(count):
             work.ambiguity[k] = -1
@@ -544,7 +558,7 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
 
 
 @part
-def _start(how: Record, known: Record, now: Record, position: Float64Array, x: Float64Array, p: Float64Array) -> None:
+def start(how: Record, known: Record, now: Record, position: Float64Array, x: Float64Array, p: Float64Array) -> None:
     """A filter that knows nothing but what is normal."""
     known.count = BASE_STATES
     starts(known)
@@ -656,7 +670,7 @@ def _hold(how: Record, known: Record, now: Record, filter_: Filter, work: Work) 
     """Condition the float solution on what is held; how many ambiguities are left and how many held is returned."""
     x, p, _, notes = filter_
     count, patience = now.count, held_after(now.dt_s)
-    _mark_usable(how, known, now, x[VELOCITY : VELOCITY + 3], work)
+    mark_usable(False, how, known, now, x[VELOCITY : VELOCITY + 3], work)
     for k in range(count):
         place = work.ambiguity[k]
         work.usable[k] = work.usable[k] and place >= 0 and abs(work.innovations[k]) < INNOVATION_LIMIT

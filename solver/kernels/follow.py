@@ -54,12 +54,13 @@ class Known(NamedTuple):
 
 
 class FilterSteps(NamedTuple):
-    """What `follow` calls."""
+    """What `follow` calls: kernels of `epoch`, and of `afresh`."""
 
     locate: Address
     predict: Address
     update: Address
     fix: Address
+    look_afresh: Address
 
 
 class AloneSteps(NamedTuple):
@@ -78,7 +79,7 @@ def follow(
     """Position a rover at its epochs, one after the other, by the filter.
 
     Args:
-        steps: Kernels of `epoch`.
+        steps: What to call.
         first: Epoch to begin with.
         located: Whether that one has been located before.
         rover: Its n epochs.
@@ -105,6 +106,7 @@ def follow(
         steps.predict(time_ns, options, record, filter_, work, found[k : k + 1])
         left, held = steps.update(options, record, filter_, work)
         steps.fix(time_ns, left, held, options, record, filter_, work, found[k : k + 1])
+        steps.look_afresh(options, record, filter_, work, found[k : k + 1])
     return len(base_of)
 
 

@@ -17,6 +17,7 @@ from solver.kernels.rover import Record, Work
 from solver.signals import GLONASS, PRN_PER_SYSTEM
 
 __all__ = [
+    "ALONE_FACTOR_MAX",
     "BANDS_MIN",
     "IONOSPHERE_S",
     "QUIET_FACTOR",
