@@ -4,6 +4,7 @@ A constellation of evenly spread circular orbits gives ranges to a place on the 
 only that every kernel of the service is called with the types that it will be called with.
 """
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -46,11 +47,12 @@ def service_steps() -> Mapping[str, Callable[[], None]]:
 
 
 def load_carriers() -> None:
-    """What rovers' carriers are followed by; it compiles for as long as all else together."""
+    """What rovers' carriers are followed by, fixed and float; it compiles for as long as all else together."""
     ephemerides, state, workspace = _ephemerides(), rtk.RtkState(), rtk.Workspace()
-    for second in range(2):
+    for second, ratio_floor in enumerate((1.0, math.inf)):
         epoch = _epoch(_TIME_NS + second * NS)
-        given = (state, epoch, epoch, _PLACE_ECEF_M, ephemerides, rtk.RtkOptions(), workspace)
+        options = rtk.RtkOptions(ratio_floor=ratio_floor)
+        given = (state, epoch, epoch, _PLACE_ECEF_M, ephemerides, options, workspace)
         state.fold()
         state.unfold(workspace)
         rtk.process_codes(*given)
