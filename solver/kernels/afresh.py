@@ -2,7 +2,7 @@
 
 What once went wrong in a filter stays for a while, and carriers that it found noisy keep it from integers. An epoch by
 itself knows nothing of that. Where its integers are accepted, all of them by the epoch's codes alone, and a satellite
-checks them, the filter starts anew from there.
+checks them, the filter is told of that position, or starts anew from there if it contradicts it.
 """
 
 import numpy as np
@@ -10,12 +10,14 @@ import numpy as np
 from solver.jit import kernel, part
 from solver.kernels import Records
 from solver.kernels.checked import CHECKING_MIN, check, checking
+from solver.kernels.doubt import ASTRAY
 from solver.kernels.epoch import RISK_MAX, list_integers, mark_usable, own_up, start
 from solver.kernels.fixing import FAR_S, WHOLE_MIN, held_after, resolve
 from solver.kernels.kalman import VELOCITY
 from solver.kernels.learning import ALONE_FACTOR_MAX
+from solver.kernels.linalg import cholesky, cholesky_solve
 from solver.kernels.rover import Filter, Record, Work
-from solver.kernels.rtk import choose_references, instantaneous_differences
+from solver.kernels.rtk import choose_references, instantaneous_differences, observe_vector
 from solver.model import Quality
 
 __all__ = ["look_afresh"]
@@ -25,14 +27,14 @@ FIX, FLOAT = int(Quality.FIX), int(Quality.FLOAT)
 
 @kernel
 def look_afresh(options: Records, state: Records, filter_: Filter, work: Work, result: Records) -> None:
-    """Take an epoch that the filter gives no fix by itself; where that gives one, write it, and start from there.
+    """Take an epoch that the filter gives no fix by itself; where that gives one, write it, and tell the filter.
 
     Between epochs far apart filters have time to prove integers.
 
     Args:
         options: (1,) of `OPTIONS`.
         state: (1,) of `KNOWN`, changed.
-        filter_: Started anew from a position whose integers are known.
+        filter_: Told of a position whose integers are known, or started anew from it.
         work: As `epoch.fix` left it.
         result: (1,) of `RESULT`, changed.
     """
@@ -43,15 +45,46 @@ def look_afresh(options: Records, state: Records, filter_: Filter, work: Work, r
     if not _resolves(how, known, now, work, found):
         return
     known.checked = 0  # not by the filter
-    start(how, known, now, work.b, filter_.x, filter_.p)
+    for axis in range(3):
+        filter_.x[axis] += known.origin_m[axis] - now.origin_m[axis]
+    if known.count == 0 or _contradicts(filter_, work):
+        start(how, known, now, work.b, filter_.x, filter_.p)
+        _set_out(filter_, work, found)
+    else:
+        observe_vector(known.count, 0, work.b, work.qb, filter_.x, filter_.p)
     is_proven = check(True, held_after(now.dt_s), known, now, work)
     found.quality = FIX if is_proven else FLOAT
     for axis in range(3):
-        known.origin_m[axis] = found.position_m[axis] = now.origin_m[axis] + work.b[axis]
+        known.origin_m[axis] = now.origin_m[axis] + filter_.x[axis]
+        found.position_m[axis] = now.origin_m[axis] + work.b[axis]
         filter_.x[axis] = 0.0
         for other in range(3):
-            filter_.p[axis, other] = work.qb[axis, other]
             found.position_m2[axis, other] = work.qb[axis, other] if is_proven else work.position_m2[axis, other]
+
+
+@part
+def _contradicts(filter_: Filter, work: Work) -> bool:
+    """Whether the filter's position lies four of its sigmas from that of the epoch by itself."""
+    covariance, away, solved = np.empty((3, 3)), np.empty(3), np.empty(3)
+    for axis in range(3):
+        solved[axis] = away[axis] = filter_.x[axis] - work.b[axis]
+        for other in range(3):
+            covariance[axis, other] = filter_.p[axis, other] + work.qb[axis, other]
+    if not cholesky(covariance, 3):
+        return True
+    cholesky_solve(covariance, solved, 3)
+    square = 0.0
+    for axis in range(3):
+        square += solved[axis] * away[axis]
+    return bool(square / 3.0 > ASTRAY)
+
+
+@part
+def _set_out(filter_: Filter, work: Work, found: Record) -> None:
+    """Give a new filter the position and the velocity of the epoch by itself."""
+    for axis in range(3):
+        for other in range(3):
+            filter_.p[axis, other] = work.qb[axis, other]
     if not np.isnan(found.velocity_mps[0]):
         for axis in range(3):
             filter_.x[VELOCITY + axis] = found.velocity_mps[axis]

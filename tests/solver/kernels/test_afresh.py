@@ -21,7 +21,7 @@ TIMES = baseline.seconds(12)
 ASTRAY_M = 1.0
 
 
-def astray(rover=ROVER, quality=Quality.FLOAT, dt_s=1.0, satellites=99, options=None, base=BASE):
+def astray(rover=ROVER, quality=Quality.FLOAT, dt_s=1.0, satellites=99, options=None, base=BASE, off_m=ASTRAY_M):
     """A filter that has gone a metre astray and is noisy, its result, and what an epoch by itself makes of it."""
     state, workspace, options = RtkState(), Workspace(), options or RtkOptions()
     for t in TIMES[:10]:
@@ -35,7 +35,7 @@ def astray(rover=ROVER, quality=Quality.FLOAT, dt_s=1.0, satellites=99, options=
     found["position_m2"], found["velocity_mps"] = np.eye(3) * 0.05**2, fix.velocity_ecef_mps
     found["velocity_m2s2"] = np.eye(3) * 0.1**2
     workspace.arrays.now["dt_s"] = dt_s
-    state.record["origin_m"] += ASTRAY_M
+    state.record["origin_m"] += off_m
     look_afresh(options.record, state.record, state.filter, workspace.arrays, found)
     return found[0], state, workspace
 
@@ -52,6 +52,13 @@ def test_a_filter_that_is_metres_off_starts_anew_from_the_integers_of_an_epoch_b
         fix = process(state, ROVER.observe(KNOWN, t), base, BASE.position_m, KNOWN, RtkOptions(), workspace)
         assert fix.quality == Quality.FIX
         assert np.abs(fix.position_ecef_m - ROVER.position_m).max() < 0.03
+
+
+def test_a_filter_that_does_not_contradict_it_is_told_of_it_and_goes_on():
+    found, state, _ = astray(off_m=0.0)
+    assert found["quality"] == Quality.FIX
+    assert state.record["count"][0] > BASE_STATES
+    assert np.abs(state.record["origin_m"][0] - ROVER.position_m).max() < 0.03
 
 
 def test_what_two_satellites_check_is_float_and_as_sure_as_its_codes_until_the_next_epoch():
