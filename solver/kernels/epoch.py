@@ -65,8 +65,10 @@ from solver.kernels.orbit import satellite_states, select_ephemerides
 from solver.kernels.robust import ITERATIONS
 from solver.kernels.rover import Filter, Int64Array, Record, Work
 from solver.kernels.rtk import (
+    CARRIED_MIN,
     WHITE_FACTOR_MAX,
     choose_references,
+    count_carried,
     decay_atmosphere,
     find_ambiguities,
     instantaneous_differences,
@@ -81,6 +83,7 @@ from solver.kernels.rtk import (
     synchronise_states,
     time_differences,
     weigh_fades,
+    weigh_fresh,
 )
 from solver.kernels.signal_noise import learn_signals
 from solver.kernels.straying import note_integers, note_step, starts, widen
@@ -121,8 +124,6 @@ FIXED_V_M: Final = 2.0 * FIXED_H_M
 """A position that integers make no better than this, both axes together and in height, is called float. Of those at the
 limit, 95 per cent lie within 10 cm horizontally; heights are half as good as that."""
 SLIP_M: Final = 0.02
-CARRIED_MIN: Final = 4
-"""Ambiguities known from before from which on an epoch's codes tell little that is new."""
 SHARES = (0.75, 0.55, 0.4, 0.3)
 PART_MIN: Final = 5
 RISK_MAX: Final = 0.3
@@ -523,7 +524,6 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
     for k in range(count):
         work.slipped[k] = work.links[k].flags & SLIP != 0
     weigh_fades(count, work.links, dt_s, work.ambiguity, notes, work.slipped)
-    sort_links(count, work.links, work.order)
     near = how.static or 0.5 * how.acceleration_mps2 * dt_s**2 < REACH_M
     if near and not how.static:
         move(known.count, dt_s, how.acceleration_mps2, x, p)
@@ -542,7 +542,7 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
     reset_state(known.count, x, p, COMMON_IONOSPHERE, 0.0, now.thickness_sigma_m**2)
     shift, shift_m2 = np.empty(3), np.empty((3, 3))
     factor = time_differences(
-        count, work.links, time_ns, previous_ns, work.ambiguity, notes, SLIP_M, work.slipped, shift, shift_m2
+        count, work.links, time_ns, previous_ns, work.ambiguity, notes, SLIP_M, x, work.slipped, shift, shift_m2
     )
     if not how.static:
         note_step(factor, shift_m2, how.code_memory_s, known, now)
@@ -555,6 +555,9 @@ def predict(time_ns: int, options: Records, state: Records, filter_: Filter, wor
         math.exp(-dt_s / STRAY_S), _wander(how, known, now), MEMORY_NS, known.count, x, p, keys, notes, work.ambiguity,
         work.ionosphere, work.stray,
     )  # fmt: skip
+    if dt_s <= FAR_S:
+        weigh_fresh(count, work.links, dt_s, work.ambiguity, notes)
+    sort_links(count, work.links, work.order)
 
 
 @part
@@ -597,10 +600,8 @@ def update(options: Records, state: Records, filter_: Filter, work: Work) -> tup
     """
     how, known, now = options[0], state[0], work.now[0]
     x, p, keys, notes = filter_
-    n, carried = known.count, 0
-    for place in range(BASE_STATES, n):
-        if notes[place].locked > 1:
-            carried += 1
+    n = known.count
+    carried = count_carried(now.count, work.ambiguity, notes)
     inflation = max(1.0, how.code_memory_s / now.dt_s) if carried >= CARRIED_MIN else 1.0
     observe_links(
         n, now.count, work.links, work.order, work.weight, now.code_scale, inflation, _lasting(how, known, now),

@@ -33,10 +33,12 @@ from solver.kernels.rover import Record
 from solver.model import HALF_CYCLE
 
 __all__ = [
+    "CARRIED_MIN",
     "NOTE",
     "WHITE_FACTOR_MAX",
     "WHITE_PRIOR",
     "choose_references",
+    "count_carried",
     "find_ambiguities",
     "instantaneous_differences",
     "ionosphere_factor",
@@ -48,6 +50,7 @@ __all__ = [
     "sort_links",
     "synchronise_states",
     "time_differences",
+    "weigh_fresh",
 ]
 
 Int64Array = NDArray[np.int64]
@@ -71,6 +74,13 @@ IONOSPHERE_STEP_S: Final = 30.0
 minute where each second was one."""
 WHITE_FACTOR_MAX: Final = 9.0
 """Carriers that are noisier than that are not believed to be: a filter that thinks so forgets what it knows."""
+CARRIED_MIN: Final = 4
+"""Ambiguities known from before from which on an epoch's codes tell little that is new."""
+FRESH_CYCLES: Final = 0.1
+"""Noise of a carrier just after a slip, while the loop that follows it is settling: 0.12 to 0.2 cycles (median) in its
+first epoch, 0.06 to 0.09 in the next, for a walk and two cars; 0.02 to 0.04 usually."""
+SETTLING_S: Final = 1.0
+SETTLED_S: Final = 3.0 * SETTLING_S
 MISFITS_MAX: Final = 3
 """Epochs after which a carrier that contradicts all others is taken for slipped."""
 
@@ -183,12 +193,12 @@ def solve_rates(
 @part
 def time_differences(
     count: int, links: Records, time_ns: int, previous_ns: int, ambiguity: Int32Array, notes: Records, slip_m: float,
-    slipped: Bools, solution: Float64Array, covariance: Float64Array,
+    x: Float64Array, slipped: Bools, solution: Float64Array, covariance: Float64Array,
 ) -> float:  # fmt: skip
     """Find cycle slips by the time differences of all carriers, which but one displacement should explain.
 
     A carrier whose polarity has become known may have turned by half a cycle, whatever its lock time says: where the
-    differences do not tell, it counts as slipped.
+    differences tell so, its ambiguity turns as well; where they do not tell, it counts as slipped.
 
     Args:
         count: Number of links.
@@ -198,6 +208,7 @@ def time_differences(
         ambiguity: (count,) places of the links' ambiguities; -1: there is none yet.
         notes: Of `NOTE`, by place.
         slip_m: Residual beyond noise from which on it is a slip.
+        x: State; ambiguities are turned.
         slipped: (count,) set where a carrier slipped; left alone elsewhere.
         solution: (3,) out, displacement from the approximate position.
         covariance: (3, 3) out.
@@ -223,7 +234,14 @@ def time_differences(
     )
     for k in range(count):
         if redundancy >= 3 and not math.isnan(y[k]):
-            slipped[k] |= abs(residual[k]) > min(slip_m + 4.0 * math.sqrt(variance[k]), 0.06 + 4.0 * drift)
+            limit_m = min(slip_m + 4.0 * math.sqrt(variance[k]), 0.06 + 4.0 * drift)
+            half_m = 0.5 * links[k].wavelength_m
+            if turned[k] and abs(abs(residual[k]) - half_m) < min(limit_m, 0.25 * half_m):
+                turn = math.copysign(0.5, residual[k])
+                x[ambiguity[k]] += turn
+                notes[ambiguity[k]].integer += turn
+            else:
+                slipped[k] |= abs(residual[k]) > limit_m
         else:
             slipped[k] |= turned[k]
     return (STEP_PRIOR + redundancy * factor) / (STEP_PRIOR + redundancy) if redundancy >= 3 else 1.0
@@ -365,6 +383,29 @@ def synchronise_states(
         notes[place].locked += 1
         ambiguity[k] = place
     return n
+
+
+@part
+def count_carried(count: int, ambiguity: Int32Array, notes: Records) -> int:
+    """Number of the links whose ambiguities are known from before; what is out of view carries no position."""
+    carried = 0
+    for k in range(count):
+        if ambiguity[k] >= 0 and notes[ambiguity[k]].locked > 1:
+            carried += 1
+    return carried
+
+
+@part
+def weigh_fresh(count: int, links: Records, dt_s: float, ambiguity: Int32Array, notes: Records) -> None:
+    """Raise the variances of carriers that have just been found (again), where enough others go on."""
+    settled, age_s = 0, np.empty(count)
+    for k in range(count):
+        age_s[k] = (notes[ambiguity[k]].locked - 1) * dt_s if ambiguity[k] >= 0 else 0.0
+        if age_s[k] >= SETTLED_S:
+            settled += 1
+    for k in range(count):
+        if settled >= CARRIED_MIN and age_s[k] < SETTLED_S:
+            links[k].phase_m2 += (FRESH_CYCLES * links[k].wavelength_m * math.exp(-age_s[k] / SETTLING_S)) ** 2
 
 
 @part

