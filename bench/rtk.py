@@ -2,9 +2,10 @@
 
 A wrong fix is one that is called fixed and lies more than 25 cm off horizontally or 50 cm vertically: coarse on
 purpose, since some truths are good to a few centimetres only and antenna types add a few more to the height; the errors
-of the fixed epochs are beside it. rnx2rtkp runs with its defaults for the mode (ambiguities continuous or
-instantaneous, two bands, ratio 3, no GLONASS ambiguities), with our elevation mask, systems and base; RTKLIB-EX as
-`bench.rtklib_ex` tells.
+of the fixed epochs are beside it, and the share of fixes more than 5 cm off horizontally. A run of every set renews the
+table in `bench/results` and leaves the text above it. rnx2rtkp runs with its defaults for the mode (ambiguities
+continuous or instantaneous, two bands, ratio 3, no GLONASS ambiguities), with our elevation mask, systems and base;
+RTKLIB-EX as `bench.rtklib_ex` tells.
 """
 
 import subprocess
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,17 +27,22 @@ from solver.model import Quality
 from solver.timescale import NS
 from stations.solve import run as solve_job
 
-__all__ = ["Row", "run"]
+__all__ = ["Row", "run", "write_results"]
 
 WRONG_H_M: Final = 0.25
 WRONG_V_M: Final = 0.50
+OFF_M: Final = 0.05
 MODES: Final = ("kinematic", "instantaneous")
 _TIMEOUT_S: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One solver on one recording; percentages of fixes are of all epochs of the rover, wrong ones of the fixes."""
+    """One solver on one recording.
+
+    Fixes are of all epochs of the rover, `known_fix_percent` of those that have a truth; wrong ones, and those more
+    than 5 cm off horizontally, are of the fixes that have one.
+    """
 
     set: str
     mode: str
@@ -45,7 +51,9 @@ class Row:
     epochs: int
     available_percent: float
     fix_percent: float
+    known_fix_percent: float
     wrong_percent: float
+    off_percent: float
     first_fix_s: float
     fix_h_rms_mm: float
     fix_v_rms_mm: float
@@ -139,7 +147,9 @@ def _row(
         epochs=expected,
         available_percent=100.0 * len(fixes) / max(expected, 1),
         fix_percent=100.0 * len(fixed) / max(expected, 1),
+        known_fix_percent=100.0 * len(h) / max(expected if -1 in truth else len(truth), 1),
         wrong_percent=100.0 * float(((h > WRONG_H_M) | (v > WRONG_V_M)).mean()) if len(h) else nothing,
+        off_percent=100.0 * float((h > OFF_M).mean()) if len(h) else nothing,
         first_fix_s=(fixed[0][0] - start_ns) / NS if fixed else nothing,
         fix_h_rms_mm=1e3 * float(np.sqrt((h**2).mean())) if len(h) else nothing,
         fix_v_rms_mm=1e3 * float(np.sqrt((v**2).mean())) if len(h) else nothing,
@@ -148,3 +158,32 @@ def _row(
         else nothing,
         seconds=seconds,
     )
+
+
+_COLUMNS: Final = {
+    "set": ("set", ""), "mode": ("mode", ""), "systems": ("systems", ""), "solver": ("solver", ""),
+    "epochs": ("epochs", ".0f"), "available %": ("available_percent", ".1f"), "fix %": ("fix_percent", ".1f"),
+    "of truth %": ("known_fix_percent", ".1f"), "wrong %": ("wrong_percent", ".2f"),
+    "H > 5 cm %": ("off_percent", ".2f"), "first fix s": ("first_fix_s", ".0f"),
+    "H RMS mm": ("fix_h_rms_mm", ".1f"), "V RMS mm": ("fix_v_rms_mm", ".1f"),
+    "all H < 1 m %": ("under_1m_percent", ".1f"), "s": ("seconds", ".1f"),
+}  # fmt: skip
+"""Fields of a row and how they are written, by the table's heads."""
+
+
+def to_markdown(rows: list[Row]) -> str:
+    """The rows as a table."""
+    lines = [list(_COLUMNS), ["--:" if form else "---" for _, form in _COLUMNS.values()]]
+    lines += [[_written(getattr(row, name), form) for name, form in _COLUMNS.values()] for row in rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _written(value: Any, form: str) -> str:
+    return "" if value != value else format(value, form)
+
+
+def write_results(rows: list[Row], folder: Path) -> None:
+    """Renew the table below the text that tells of the sets."""
+    path = folder / "rtk.md"
+    text, _, _ = path.read_text().partition("| set |")
+    path.write_text(text + to_markdown(rows))
