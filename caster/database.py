@@ -6,8 +6,9 @@ imported only then: it takes longer to load than the rest of the service's start
 """
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from importlib import import_module
 from typing import Any, Final
 
@@ -25,8 +26,10 @@ HEAD: Final = "0006"
 """The newest migration."""
 
 _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+_SQLITE_WAIT_S: Final = 10.0
+_SQLITE_RETRY_S: Final = 0.01
 _CONNECT_ARGS: Final[dict[str, dict[str, object]]] = {
-    "sqlite": {"timeout": 10},
+    "sqlite": {"timeout": _SQLITE_WAIT_S},
     "postgresql": {"timeout": 10, "command_timeout": 30},
 }
 # Held while tables are made or changed; the number has no meaning but to be ours.
@@ -64,7 +67,7 @@ class Database:
         except (SQLAlchemyError, ValueError) as error:
             raise ConfigError(f"accounts.url: {error}") from None
         if self._kind == "sqlite":
-            event.listen(self._engine.sync_engine, "connect", _share_sqlite)
+            event.listen(self._engine.sync_engine, "connect", _settle_sqlite)
 
     @property
     def url(self) -> str:
@@ -119,9 +122,22 @@ class Database:
         return statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=sums)
 
     def _try_file(self) -> None:
-        """Open the file once without aiosqlite, whose thread outlives a failure and then trips over the closed loop."""
+        """Open the file once without aiosqlite, whose thread outlives a failure and then trips over the closed loop.
+
+        A log written ahead, which stays the file's way, lets the service read while a command writes. SQLite does not
+        wait for others who ask for it in the same moment.
+        """
         arguments: tuple[Any, Any] = self._engine.dialect.create_connect_args(self._url)
-        sqlite3.connect(*arguments[0], **arguments[1]).close()
+        deadline = time.monotonic() + _SQLITE_WAIT_S
+        with closing(sqlite3.connect(*arguments[0], **arguments[1])) as connection:
+            while True:
+                try:
+                    connection.execute("PRAGMA journal_mode=WAL")
+                    return
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                        raise
+                    time.sleep(_SQLITE_RETRY_S)
 
 
 def _with_driver(url: URL) -> URL:
@@ -169,9 +185,8 @@ def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _share_sqlite(connection: Any, _record: object) -> None:
-    """Let the service read while a command writes."""
+def _settle_sqlite(connection: Any, _record: object) -> None:
+    """With a log written ahead, no change waits for the disk, and a crash of the machine loses the last at most."""
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
