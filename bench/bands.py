@@ -1,8 +1,8 @@
 """Positions by one band of one system alone: what two antennas' phase centres and reflections put into millimetres.
 
-Antennas at rest, solved as if in motion, by each band on its own and by all bands together. Means
-that differ from band to band by more than they scatter are nothing that a solver can know without calibrations of the
-antennas: they are the floor of what these sets can show. The figure needs matplotlib.
+Antennas at rest, solved as if in motion, by each band on its own and by all bands together. Means that differ from band
+to band by more than they scatter are nothing that a solver can know without calibrations of the antennas: they are the
+floor of what these sets can show. The figure needs matplotlib.
 """
 
 import importlib.util
